@@ -1,0 +1,1 @@
+//! From ticket to member, both sides.

@@ -1,0 +1,1 @@
+//! Roles, ranks, capabilities and the one question `may`.

@@ -1,0 +1,1 @@
+//! Which peers to be connected to, and which connection of several to keep.

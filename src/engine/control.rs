@@ -1,0 +1,1 @@
+//! The lease: who may type, until when.

@@ -1,0 +1,1 @@
+//! Everything a session can ask of the world.

@@ -1,0 +1,1 @@
+//! Signed, encrypted document changes.

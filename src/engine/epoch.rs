@@ -1,0 +1,1 @@
+//! Secrets shared by the readers of a period.

@@ -1,0 +1,1 @@
+//! What the engine refuses, with stable codes for faces.

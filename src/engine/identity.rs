@@ -1,0 +1,1 @@
+//! Keys of members: signing, agreement, domain separation.

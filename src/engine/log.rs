@@ -1,0 +1,1 @@
+//! One member's hash chain of statements and envelopes.

@@ -1,0 +1,1 @@
+//! From the set of statements to who is a member and may do what.

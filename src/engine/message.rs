@@ -1,0 +1,1 @@
+//! What travels on streams and gossip.

@@ -1,0 +1,1 @@
+//! What each peer has and lacks.

@@ -1,0 +1,1 @@
+//! Deadlines, each with a name.

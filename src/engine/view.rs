@@ -1,0 +1,1 @@
+//! The read-only picture for the faces: plain data.
