@@ -1,1 +1,1 @@
-//! node
+//! Joins engine and adapters: one driver per membership, and the handle that faces talk to.
