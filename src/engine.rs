@@ -18,6 +18,7 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod message;
+pub mod persist;
 pub mod statement;
 pub mod sync;
 pub mod terminal;
