@@ -1,5 +1,6 @@
 //! The session as a pure state machine.
 
+pub mod address;
 pub mod admission;
 pub mod capability;
 pub mod command;
@@ -20,6 +21,7 @@ pub mod membership;
 pub mod message;
 pub mod persist;
 pub mod statement;
+pub mod persist;
 pub mod sync;
 pub mod terminal;
 pub mod ticket;
