@@ -21,7 +21,6 @@ pub mod membership;
 pub mod message;
 pub mod persist;
 pub mod statement;
-pub mod persist;
 pub mod sync;
 pub mod terminal;
 pub mod ticket;
