@@ -144,11 +144,20 @@ pub(crate) mod tests {
         put(bench.store(), &log, b"one");
         put(bench.store(), &keys, b"");
 
-        assert_eq!(bench.store().load(&log).unwrap().as_deref(), Some(&b"one"[..]));
+        assert_eq!(
+            bench.store().load(&log).unwrap().as_deref(),
+            Some(&b"one"[..])
+        );
         bench.crash();
 
-        assert_eq!(bench.store().load(&log).unwrap().as_deref(), Some(&b"one"[..]));
-        assert_eq!(bench.store().load(&keys).unwrap().as_deref(), Some(&b""[..]));
+        assert_eq!(
+            bench.store().load(&log).unwrap().as_deref(),
+            Some(&b"one"[..])
+        );
+        assert_eq!(
+            bench.store().load(&keys).unwrap().as_deref(),
+            Some(&b""[..])
+        );
         assert_eq!(bench.store().load(&at(Table::Log, b"b")).unwrap(), None);
         assert_eq!(bench.store().load(&at(Table::Bodies, b"a")).unwrap(), None);
     }
@@ -161,7 +170,11 @@ pub(crate) mod tests {
 
         let scan = bench.store().scan(Table::Log).unwrap();
 
-        let keys: Vec<&[u8]> = scan.records.iter().map(|(key, _)| key.key.as_slice()).collect();
+        let keys: Vec<&[u8]> = scan
+            .records
+            .iter()
+            .map(|(key, _)| key.key.as_slice())
+            .collect();
         assert_eq!(keys, [&b""[..], b"a", b"ab", b"b", &[0xff]]);
         assert!(scan.records.iter().all(|(key, value)| key.key == *value));
         assert!(scan.damaged.is_empty());
@@ -180,7 +193,10 @@ pub(crate) mod tests {
         bench.crash();
 
         assert_eq!(bench.store().load(&old).unwrap(), None);
-        assert_eq!(bench.store().load(&new).unwrap().as_deref(), Some(&b"y"[..]));
+        assert_eq!(
+            bench.store().load(&new).unwrap().as_deref(),
+            Some(&b"y"[..])
+        );
     }
 
     fn eventually(store: &mut dyn Store, key: &Key) {
@@ -228,18 +244,32 @@ pub(crate) mod tests {
     }
 
     fn a_record_at_a_foreign_place_is_refused(mut bench: impl Bench) {
-        let places = [at(Table::Log, b"a"), at(Table::Log, b"b"), at(Table::Membership, b"a")];
+        let places = [
+            at(Table::Log, b"a"),
+            at(Table::Log, b"b"),
+            at(Table::Membership, b"a"),
+        ];
         let [home, sibling, cousin] = &places;
-        places.iter().for_each(|place| put(bench.store(), place, b"mine"));
+        places
+            .iter()
+            .for_each(|place| put(bench.store(), place, b"mine"));
 
         bench.misdirect(home, sibling);
         bench.misdirect(home, cousin);
 
         for stranger in [sibling, cousin] {
             let error = bench.store().load(stranger).unwrap_err();
-            assert_eq!(error, StoreError::Corrupt { key: stranger.clone() });
+            assert_eq!(
+                error,
+                StoreError::Corrupt {
+                    key: stranger.clone()
+                }
+            );
         }
-        assert_eq!(bench.store().load(home).unwrap().as_deref(), Some(&b"mine"[..]));
+        assert_eq!(
+            bench.store().load(home).unwrap().as_deref(),
+            Some(&b"mine"[..])
+        );
     }
 
     fn a_failed_commit_poisons_the_store(mut bench: impl Bench) {
@@ -249,14 +279,23 @@ pub(crate) mod tests {
         let mut batch = Batch::new();
         batch.put(after, b"lost".to_vec());
 
-        let first = bench.store().commit(batch.clone(), Durability::Immediate).unwrap_err();
-        let second = bench.store().commit(batch, Durability::Immediate).unwrap_err();
+        let first = bench
+            .store()
+            .commit(batch.clone(), Durability::Immediate)
+            .unwrap_err();
+        let second = bench
+            .store()
+            .commit(batch, Durability::Immediate)
+            .unwrap_err();
 
         assert!(matches!(first, StoreError::Io(_)), "{first:?}");
         assert_eq!(second, StoreError::Poisoned);
         assert_eq!(bench.store().compact().unwrap_err(), StoreError::Poisoned);
         bench.crash();
-        assert_eq!(bench.store().load(&before).unwrap().as_deref(), Some(&b"safe"[..]));
+        assert_eq!(
+            bench.store().load(&before).unwrap().as_deref(),
+            Some(&b"safe"[..])
+        );
         put(bench.store(), &before, b"again");
     }
 
@@ -265,12 +304,18 @@ pub(crate) mod tests {
         let mut batch = Batch::new();
         batch.put(at(Table::Bodies, b"big"), vec![1; 1 << 20]);
 
-        let first = bench.store().commit(batch, Durability::Immediate).unwrap_err();
+        let first = bench
+            .store()
+            .commit(batch, Durability::Immediate)
+            .unwrap_err();
 
         assert_eq!(first, StoreError::DiskFull);
         let mut batch = Batch::new();
         batch.delete(at(Table::Bodies, b"big"));
-        let second = bench.store().commit(batch, Durability::Immediate).unwrap_err();
+        let second = bench
+            .store()
+            .commit(batch, Durability::Immediate)
+            .unwrap_err();
         assert_eq!(second, StoreError::Poisoned);
     }
 
@@ -294,7 +339,10 @@ pub(crate) mod tests {
     fn an_empty_batch_is_no_commit(mut bench: impl Bench) {
         bench.fail_next_commit();
 
-        bench.store().commit(Batch::new(), Durability::Immediate).unwrap();
+        bench
+            .store()
+            .commit(Batch::new(), Durability::Immediate)
+            .unwrap();
     }
 
     fn a_damaged_record_can_be_written_again(mut bench: impl Bench) {

@@ -96,7 +96,10 @@ impl Table {
 impl Key {
     /// The place `key` in `table`.
     pub fn new(table: Table, key: impl Into<Vec<u8>>) -> Self {
-        Self { table, key: key.into() }
+        Self {
+            table,
+            key: key.into(),
+        }
     }
 }
 
@@ -155,12 +158,17 @@ impl Batch {
 
     /// What it writes, ordered by place.
     pub fn puts(&self) -> impl Iterator<Item = (&Key, &[u8])> {
-        self.changes.iter().filter_map(|(key, value)| Some((key, value.as_deref()?)))
+        self.changes
+            .iter()
+            .filter_map(|(key, value)| Some((key, value.as_deref()?)))
     }
 
     /// What it removes, ordered by place.
     pub fn deletes(&self) -> impl Iterator<Item = &Key> {
-        self.changes.iter().filter(|(_, value)| value.is_none()).map(|(key, _)| key)
+        self.changes
+            .iter()
+            .filter(|(_, value)| value.is_none())
+            .map(|(key, _)| key)
     }
 
     /// Every change, ordered by place: a value to write, or `None` to remove.
@@ -171,7 +179,10 @@ impl Batch {
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = self.changes.iter().map(|(key, value)| (key, value.as_ref().map(Vec::len)));
+        let sizes = self
+            .changes
+            .iter()
+            .map(|(key, value)| (key, value.as_ref().map(Vec::len)));
         f.debug_map().entries(sizes).finish()
     }
 }
@@ -211,7 +222,10 @@ mod tests {
 
         let printed = format!("{batch:?}");
 
-        assert!(!printed.contains("hush") && !printed.contains("104"), "{printed}");
+        assert!(
+            !printed.contains("hush") && !printed.contains("104"),
+            "{printed}"
+        );
         assert!(printed.contains("Keys/6b"));
     }
 }

@@ -253,15 +253,27 @@ impl Folders {
         let temp = env.temp.clone();
         if let Some(state) = state_dir {
             let state = std::path::absolute(&state).map_err(|error| failed(&state, &error))?;
-            return Ok(Self { run: state.join("run"), state, temp, ours: false });
+            return Ok(Self {
+                run: state.join("run"),
+                state,
+                temp,
+                ours: false,
+            });
         }
         let absolute = |path: &Option<PathBuf>| path.clone().filter(|path| path.is_absolute());
         let home = || absolute(&env.home).map(|home| home.join(".local/state"));
-        let base = absolute(&env.state_home).or_else(home).ok_or(FolderError::NoHome)?;
+        let base = absolute(&env.state_home)
+            .or_else(home)
+            .ok_or(FolderError::NoHome)?;
         let state = base.join("collab-p2p");
         let run = absolute(&env.runtime_dir)
             .map_or_else(|| state.join("run"), |base| base.join("collab-p2p"));
-        Ok(Self { state, run, temp, ours: true })
+        Ok(Self {
+            state,
+            run,
+            temp,
+            ours: true,
+        })
     }
 
     /// The state folder.
@@ -294,7 +306,9 @@ impl Folders {
         kind: MemberKind,
         now: Wall,
     ) -> Result<MemberFolder, FolderError> {
-        let path = self.state_folder("sessions")?.join(folder_name(session, member));
+        let path = self
+            .state_folder("sessions")?
+            .join(folder_name(session, member));
         private_folder(&path)?;
         let lock = lock(&path)?;
         let info = match read_info(&path) {
@@ -302,7 +316,11 @@ impl Folders {
             other => other?.of(&path, session, member)?,
         };
         drop(load_or_create_key(&path).map_err(|error| stored(&path, error))?);
-        let mut folder = MemberFolder { path, info, _lock: lock };
+        let mut folder = MemberFolder {
+            path,
+            info,
+            _lock: lock,
+        };
         folder.touch(now)?;
         Ok(folder)
     }
@@ -325,7 +343,11 @@ impl Folders {
         private_folder(&path)?;
         let lock = lock(&path)?;
         let info = read_info(&path)?.of(&path, session, member)?;
-        let mut folder = MemberFolder { path, info, _lock: lock };
+        let mut folder = MemberFolder {
+            path,
+            info,
+            _lock: lock,
+        };
         folder.touch(now)?;
         Ok(folder)
     }
@@ -335,15 +357,21 @@ impl Folders {
     pub fn list(&self) -> Vec<MemberInfo> {
         let mut members: Vec<MemberInfo> = entries(&self.sessions())
             .filter(|path| path.join(INFO_FILE).exists())
-            .filter_map(|path| member_info(path).inspect_err(|error| warn(error)).ok())
+            .filter_map(|path| member_info(path).inspect_err(warn).ok())
             .collect();
-        members.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.path.cmp(&b.path)));
+        members.sort_by(|a, b| {
+            b.last_used
+                .cmp(&a.last_used)
+                .then_with(|| a.path.cmp(&b.path))
+        });
         members
     }
 
     /// The membership that `resume` means when it is given none.
     pub fn most_recent_not_running(&self) -> Option<MemberInfo> {
-        self.list().into_iter().find(|member| !member.running && !member.ended)
+        self.list()
+            .into_iter()
+            .find(|member| !member.running && !member.ended)
     }
 
     /// The guest's membership that `join` resumes: one that is not running and has the given name, or the
@@ -374,8 +402,13 @@ impl Folders {
         private_folder(&folder)?;
         // Run folders that are too long share this one, so their names go into the socket's.
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&member.0).update(self.run.as_os_str().as_encoded_bytes());
-        Ok(folder.join(format!("{}.sock", first_hex(hasher.finalize().as_bytes(), 4))))
+        hasher
+            .update(&member.0)
+            .update(self.run.as_os_str().as_encoded_bytes());
+        Ok(folder.join(format!(
+            "{}.sock",
+            first_hex(hasher.finalize().as_bytes(), 4)
+        )))
     }
 
     /// Binds the socket of a member's node, 0600, replacing one whose process is dead.
@@ -438,10 +471,12 @@ impl Folders {
         }
         let bytes = Zeroizing::new(read_capped(&path, 32).map_err(|error| failed(&path, &error))?);
         let secret = <[u8; 32]>::try_from(bytes.as_slice());
-        secret.map(|secret| MachineMark(Zeroizing::new(secret))).map_err(|_| FolderError::Broken {
-            path,
-            reason: "it is not 32 bytes long".to_owned(),
-        })
+        secret
+            .map(|secret| MachineMark(Zeroizing::new(secret)))
+            .map_err(|_| FolderError::Broken {
+                path,
+                reason: "it is not 32 bytes long".to_owned(),
+            })
     }
 
     fn sessions(&self) -> PathBuf {
@@ -455,7 +490,11 @@ impl Folders {
     }
 
     fn state_root(&self) -> Result<(), FolderError> {
-        if self.ours { private_folder(&self.state) } else { chosen_folder(&self.state) }
+        if self.ours {
+            private_folder(&self.state)
+        } else {
+            chosen_folder(&self.state)
+        }
     }
 
     fn run_folder(&self) -> Result<&Path, FolderError> {
@@ -536,7 +575,12 @@ impl MemberFolder {
     pub fn set_marks(&mut self, name: &str, title: &str) -> Result<(), FolderError> {
         let key = read_key(&self.path).map_err(|error| stored(&self.path, error))?;
         let (name, title) = (mark_of(&key, name), mark_of(&key, title));
-        self.change(|info| info.marks = Marks { name: Some(name), title: Some(title) })
+        self.change(|info| {
+            info.marks = Marks {
+                name: Some(name),
+                title: Some(title),
+            }
+        })
     }
 
     /// Notes that the membership is over.
@@ -633,7 +677,17 @@ struct InfoFile {
 impl InfoFile {
     fn new(session: SessionId, member: MemberId, kind: MemberKind, now: Wall) -> Self {
         let (ports, marks) = (Ports::default(), Marks::default());
-        Self { v: 1, session, member, kind, created: now, last_used: now, ports, ended: false, marks }
+        Self {
+            v: 1,
+            session,
+            member,
+            kind,
+            created: now,
+            last_used: now,
+            ports,
+            ended: false,
+            marks,
+        }
     }
 
     /// Itself, if it is about this membership: names of folders hold only the beginnings of ids.
@@ -642,7 +696,10 @@ impl InfoFile {
             return Ok(self);
         }
         let reason = "it is another membership's folder".to_owned();
-        Err(FolderError::Broken { path: path.to_owned(), reason })
+        Err(FolderError::Broken {
+            path: path.to_owned(),
+            reason,
+        })
     }
 }
 
@@ -653,12 +710,19 @@ mod as_text {
     use super::Addr;
 
     pub(super) fn serialize<S: Serializer>(addrs: &[Addr], out: S) -> Result<S::Ok, S::Error> {
-        addrs.iter().map(Addr::to_string).collect::<Vec<_>>().serialize(out)
+        addrs
+            .iter()
+            .map(Addr::to_string)
+            .collect::<Vec<_>>()
+            .serialize(out)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Addr>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .collect()
     }
 }
 
@@ -696,7 +760,10 @@ fn read_info(folder: &Path) -> Result<InfoFile, FolderError> {
     if info.v == 1 {
         return Ok(info);
     }
-    Err(FolderError::Broken { path, reason: "it was written by another version".to_owned() })
+    Err(FolderError::Broken {
+        path,
+        reason: "it was written by another version".to_owned(),
+    })
 }
 
 /// The node that a registry file tells of, if its socket answers; else the file is removed.
@@ -704,7 +771,7 @@ fn live_node(path: &Path) -> Option<NodeRecord> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return None;
     }
-    let record = read_json::<NodeRecord>(path).inspect_err(|error| warn(error)).ok();
+    let record = read_json::<NodeRecord>(path).inspect_err(warn).ok();
     let live = record.filter(|record| answers(&record.socket));
     if live.is_none() {
         let _gone_already = fs::remove_file(path);
@@ -731,7 +798,9 @@ fn lock(folder: &Path) -> Result<File, FolderError> {
             Err(TryLockError::Error(error)) => return Err(failed(&path, &error)),
         }
     }
-    Err(FolderError::Locked { path: folder.to_owned() })
+    Err(FolderError::Locked {
+        path: folder.to_owned(),
+    })
 }
 
 fn is_locked(folder: &Path) -> bool {
@@ -742,7 +811,13 @@ fn is_locked(folder: &Path) -> bool {
 }
 
 fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Draws the secret once, also when several processes start together: the first link wins.
@@ -750,7 +825,12 @@ fn draw_machine_mark(path: &Path) -> io::Result<()> {
     let secret = Zeroizing::new(draw_entropy().map_err(io::Error::other)?.bytes::<32>());
     let temporary = path.with_extension(std::process::id().to_string());
     let mut file = OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = file
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(secret.as_slice())?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary)?;
@@ -779,30 +859,43 @@ fn chosen_folder(path: &Path) -> Result<(), FolderError> {
     check_owner(path, &found)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "foreign kinds, told apart only where we act on them"
+)]
 fn make_folder(path: &Path) -> Result<(), FolderError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
-            FolderError::NoFolder { path: path.to_owned() }
-        }
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => FolderError::NoFolder {
+            path: path.to_owned(),
+        },
         _ => failed(path, &error),
     })
 }
 
 fn check_owner(path: &Path, found: &fs::Metadata) -> Result<(), FolderError> {
     if !found.is_dir() {
-        return Err(FolderError::NoFolder { path: path.to_owned() });
+        return Err(FolderError::NoFolder {
+            path: path.to_owned(),
+        });
     }
     if found.uid() != geteuid().as_raw() {
-        return Err(FolderError::ForeignOwner { path: path.to_owned(), owner: found.uid() });
+        return Err(FolderError::ForeignOwner {
+            path: path.to_owned(),
+            owner: found.uid(),
+        });
     }
     Ok(())
 }
 
 /// What a folder holds, ordered by name; nothing if it is not there.
 fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     paths.sort();
     paths.into_iter()
 }
@@ -817,12 +910,16 @@ fn remove_if_there(path: &Path) -> Result<(), FolderError> {
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FolderError> {
     let bytes = match read_capped(path, INFO_BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(FolderError::Missing { path: path.to_owned() });
+            return Err(FolderError::Missing {
+                path: path.to_owned(),
+            });
         }
         read => read.map_err(|error| failed(path, &error))?,
     };
-    serde_json::from_slice(&bytes)
-        .map_err(|error| FolderError::Broken { path: path.to_owned(), reason: error.to_string() })
+    serde_json::from_slice(&bytes).map_err(|error| FolderError::Broken {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), FolderError> {
@@ -842,9 +939,10 @@ fn stored(path: &Path, error: StoreError) -> FolderError {
         StoreError::DiskFull => FolderError::DiskFull { path },
         StoreError::Locked => FolderError::Locked { path },
         StoreError::Damaged(reason) => FolderError::Broken { path, reason },
-        StoreError::Corrupt { .. } | StoreError::Poisoned => {
-            FolderError::Broken { path, reason: error.to_string() }
-        }
+        StoreError::Corrupt { .. } | StoreError::Poisoned => FolderError::Broken {
+            path,
+            reason: error.to_string(),
+        },
         StoreError::Io(reason) => FolderError::Io { path, reason },
     }
 }
@@ -924,16 +1022,23 @@ mod tests {
         assert_eq!(folders.state(), Path::new("/h/.local/state/collab-p2p"));
         assert_eq!(folders.run(), Path::new("/h/.local/state/collab-p2p/run"));
         let nowhere = EnvPaths { home: None, ..env };
-        assert!(matches!(Folders::resolve(None, &nowhere), Err(FolderError::NoHome)));
+        assert!(matches!(
+            Folders::resolve(None, &nowhere),
+            Err(FolderError::NoHome)
+        ));
     }
 
     #[test]
     fn a_membership_is_locked_by_one_process_and_listed_as_running() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
-        let open = folders.create_member(SESSION, member(1), MemberKind::Host, Wall(5)).unwrap();
+        let open = folders
+            .create_member(SESSION, member(1), MemberKind::Host, Wall(5))
+            .unwrap();
 
-        let second = folders.open_member(SESSION, member(1), Wall(6)).unwrap_err();
+        let second = folders
+            .open_member(SESSION, member(1), Wall(6))
+            .unwrap_err();
         assert_eq!(second.code(), Code::StateLocked);
         assert!(folders.list()[0].running);
         assert_eq!(folders.most_recent_not_running(), None);
@@ -950,7 +1055,9 @@ mod tests {
     fn a_missing_membership_is_no_session() {
         let home = tempfile::tempdir().unwrap();
 
-        let error = folders(&home).open_member(SESSION, member(1), Wall(0)).unwrap_err();
+        let error = folders(&home)
+            .open_member(SESSION, member(1), Wall(0))
+            .unwrap_err();
 
         assert_eq!(error.code(), Code::NoSession);
         assert!(folders(&home).list().is_empty());
@@ -978,10 +1085,16 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
         let make = |n, kind, name: &str| {
-            let mut made = folders.create_member(SESSION, member(n), kind, Wall(1)).unwrap();
+            let mut made = folders
+                .create_member(SESSION, member(n), kind, Wall(1))
+                .unwrap();
             made.set_marks(name, "a title").unwrap();
         };
-        let found = |name| folders.resumable_guest(SESSION, name).map(|info| info.member);
+        let found = |name| {
+            folders
+                .resumable_guest(SESSION, name)
+                .map(|info| info.member)
+        };
         make(1, MemberKind::Host, "ada");
         assert_eq!(found(None), None);
         assert_eq!(found(Some("ada")), None);
@@ -995,7 +1108,10 @@ mod tests {
         assert_eq!(found(Some("bob")), Some(member(3)));
         assert_eq!(found(Some("eve")), None);
         assert!(folders.list().iter().all(|info| info.is_titled("a title")));
-        assert_eq!(folders.resumable_guest(SessionId([0; 32]), Some("bob")), None);
+        assert_eq!(
+            folders.resumable_guest(SessionId([0; 32]), Some("bob")),
+            None
+        );
     }
 
     #[test]
@@ -1010,7 +1126,11 @@ mod tests {
         assert_eq!(mode(made.path()), 0o700);
         for path in entries(made.path()) {
             let content = fs::read(&path).unwrap();
-            assert!(!content.windows(6).any(|window| window == b"canary"), "{}", path.display());
+            assert!(
+                !content.windows(6).any(|window| window == b"canary"),
+                "{}",
+                path.display()
+            );
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
@@ -1019,7 +1139,10 @@ mod tests {
     fn ports_are_remembered() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
-        let ports = Ports { tcp: Some(4000), udp: Some(4001) };
+        let ports = Ports {
+            tcp: Some(4000),
+            udp: Some(4001),
+        };
         let made = folders.create_member(SESSION, member(1), MemberKind::Host, Wall(1));
         made.unwrap().set_ports(ports).unwrap();
 
@@ -1031,10 +1154,15 @@ mod tests {
     #[test]
     fn folders_that_cannot_be_written_are_state_unwritable() {
         // Not even root may make folders here.
-        let env = EnvPaths { temp: "/tmp".into(), ..EnvPaths::default() };
+        let env = EnvPaths {
+            temp: "/tmp".into(),
+            ..EnvPaths::default()
+        };
         let folders = Folders::resolve(Some("/sys/collab".into()), &env).unwrap();
 
-        let error = folders.create_member(SESSION, member(1), MemberKind::Host, Wall(1)).unwrap_err();
+        let error = folders
+            .create_member(SESSION, member(1), MemberKind::Host, Wall(1))
+            .unwrap_err();
 
         assert_eq!(error.code(), Code::StateUnwritable);
         assert!(matches!(error, FolderError::Unwritable { .. }), "{error:?}");
@@ -1064,7 +1192,10 @@ mod tests {
 
         assert!(check_owner(home.path(), &owned).is_ok());
         if owner != geteuid().as_raw() {
-            assert!(matches!(private_folder(foreign), Err(FolderError::ForeignOwner { .. })));
+            assert!(matches!(
+                private_folder(foreign),
+                Err(FolderError::ForeignOwner { .. })
+            ));
         } else {
             let theirs = home.path().join("theirs");
             fs::create_dir(&theirs).unwrap();
@@ -1089,7 +1220,10 @@ mod tests {
         fs::create_dir(&chosen).unwrap();
         fs::set_permissions(&chosen, fs::Permissions::from_mode(0o755)).unwrap();
         let env = EnvPaths::default();
-        let log = Folders::resolve(Some(chosen.clone()), &env).unwrap().log().unwrap();
+        let log = Folders::resolve(Some(chosen.clone()), &env)
+            .unwrap()
+            .log()
+            .unwrap();
         assert_eq!(mode(&chosen), 0o755);
         assert_eq!(mode(&log), 0o700);
     }
@@ -1106,7 +1240,10 @@ mod tests {
 
         assert_eq!(socket.path(), path);
         assert_eq!(mode(&path), 0o600);
-        assert_eq!(folders.bind_socket(member(1)).unwrap_err().code(), Code::StateLocked);
+        assert_eq!(
+            folders.bind_socket(member(1)).unwrap_err().code(),
+            Code::StateLocked
+        );
         drop(socket);
         assert!(!path.exists());
     }
@@ -1116,7 +1253,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let long = home.path().join("d".repeat(90));
         let temp = home.path().join("t");
-        let env = EnvPaths { temp: temp.clone(), ..EnvPaths::default() };
+        let env = EnvPaths {
+            temp: temp.clone(),
+            ..EnvPaths::default()
+        };
         let one = Folders::resolve(Some(long.join("1")), &env).unwrap();
         let two = Folders::resolve(Some(long.join("2")), &env).unwrap();
 
@@ -1133,8 +1273,10 @@ mod tests {
     fn running_nodes_are_found_by_topic_and_dead_ones_are_removed() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
-        let (one, two) =
-            (folders.bind_socket(member(1)).unwrap(), folders.bind_socket(member(2)).unwrap());
+        let (one, two) = (
+            folders.bind_socket(member(1)).unwrap(),
+            folders.bind_socket(member(2)).unwrap(),
+        );
         let mut first = folders.register(record(&folders, 1, &one)).unwrap();
         let second = folders.register(record(&folders, 2, &two)).unwrap();
         let (entry, remains) = (second.path.clone(), fs::read(&second.path).unwrap());
@@ -1160,7 +1302,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
         let socket = folders.bind_socket(member(1)).unwrap();
-        let elsewhere = NodeRecord { state: "/else".into(), ..record(&folders, 1, &socket) };
+        let elsewhere = NodeRecord {
+            state: "/else".into(),
+            ..record(&folders, 1, &socket)
+        };
         let _registered = folders.register(elsewhere).unwrap();
 
         assert!(folders.own_nodes().is_empty());
@@ -1172,9 +1317,15 @@ mod tests {
         let (home, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mark = folders(&home).machine_mark().unwrap();
 
-        assert_eq!(folders(&home).machine_mark().unwrap().of(member(1)), mark.of(member(1)));
+        assert_eq!(
+            folders(&home).machine_mark().unwrap().of(member(1)),
+            mark.of(member(1))
+        );
         assert_ne!(mark.of(member(1)), mark.of(member(2)));
-        assert_ne!(folders(&other).machine_mark().unwrap().of(member(1)), mark.of(member(1)));
+        assert_ne!(
+            folders(&other).machine_mark().unwrap().of(member(1)),
+            mark.of(member(1))
+        );
         let path = folders(&home).run().join(MACHINE_FILE);
         assert_eq!(mode(&path), 0o600);
         assert_eq!(entries(folders(&home).run()).count(), 1);

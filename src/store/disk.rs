@@ -88,19 +88,29 @@ impl Disk {
         let backend = backend(file)?;
         let database = contained(|| builder().create_with_backend(backend).map_err(from_redb))?;
         check_format(&database, &key)?;
-        Ok(Self { database, key, health, poisoned: false, unsecured: false })
+        Ok(Self {
+            database,
+            key,
+            health,
+            poisoned: false,
+            unsecured: false,
+        })
     }
 
     fn sealed(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
         let transaction = self.database.begin_read().map_err(from_redb)?;
-        let table = transaction.open_table(definition(key.table)).map_err(from_redb)?;
+        let table = transaction
+            .open_table(definition(key.table))
+            .map_err(from_redb)?;
         let record = table.get(key.key.as_slice()).map_err(from_redb)?;
         Ok(record.map(|guard| guard.value().to_vec()))
     }
 
     fn scan_table(&self, table: Table) -> Result<Scan, StoreError> {
         let transaction = self.database.begin_read().map_err(from_redb)?;
-        let rows = transaction.open_table(definition(table)).map_err(from_redb)?;
+        let rows = transaction
+            .open_table(definition(table))
+            .map_err(from_redb)?;
         let mut scan = Scan::default();
         for row in rows.iter().map_err(from_redb)? {
             let (name, record) = row.map_err(from_redb)?;
@@ -117,14 +127,22 @@ impl Disk {
         let precious = batch.is_precious();
         let mut entropy = draw_entropy()?;
         let mut transaction = self.database.begin_write().map_err(from_redb)?;
-        transaction.set_durability(durability.into()).map_err(from_redb)?;
+        transaction
+            .set_durability(durability.into())
+            .map_err(from_redb)?;
         transaction.set_two_phase_commit(precious);
         for (key, value) in batch.into_changes() {
-            let mut table = transaction.open_table(definition(key.table)).map_err(from_redb)?;
+            let mut table = transaction
+                .open_table(definition(key.table))
+                .map_err(from_redb)?;
             match value {
                 Some(value) => {
                     let record = self.key.seal(&key, &value, entropy.bytes());
-                    drop(table.insert(key.key.as_slice(), record.as_slice()).map_err(from_redb)?);
+                    drop(
+                        table
+                            .insert(key.key.as_slice(), record.as_slice())
+                            .map_err(from_redb)?,
+                    );
                 }
                 None => drop(table.remove(key.key.as_slice()).map_err(from_redb)?),
             }
@@ -152,7 +170,9 @@ impl Store for Disk {
             return Ok(None);
         };
         let value = self.key.open(key, &record);
-        value.map(Some).ok_or_else(|| StoreError::Corrupt { key: key.clone() })
+        value
+            .map(Some)
+            .ok_or_else(|| StoreError::Corrupt { key: key.clone() })
     }
 
     fn scan(&self, table: Table) -> Result<Scan, StoreError> {
@@ -234,7 +254,10 @@ pub(crate) fn read_capped(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path)?.take(limit).read_to_end(&mut content)?;
     if content.len() > max {
-        return Err(io::Error::new(ErrorKind::InvalidData, "the file is longer than it may be"));
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "the file is longer than it may be",
+        ));
     }
     Ok(content)
 }
@@ -243,7 +266,10 @@ pub(crate) fn read_capped(path: &Path, max: usize) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// If the operating system has none to give.
-#[expect(clippy::disallowed_methods, reason = "nonces of records never leave this adapter")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nonces of records never leave this adapter"
+)]
 pub(crate) fn draw_entropy() -> Result<Entropy, StoreError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| StoreError::Io(error.to_string()))?;
@@ -251,6 +277,10 @@ pub(crate) fn draw_entropy() -> Result<Entropy, StoreError> {
 }
 
 /// What an error of the file system means for a store.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "foreign kinds, told apart only where we act on them"
+)]
 pub(crate) fn from_io(error: &io::Error) -> StoreError {
     match error.kind() {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
@@ -288,11 +318,19 @@ fn fill(database: &Database, key: &StoreKey) -> Result<(), StoreError> {
     let nonce = draw_entropy()?.bytes();
     let transaction = database.begin_write().map_err(from_redb)?;
     for table in Table::ALL {
-        drop(transaction.open_table(definition(table)).map_err(from_redb)?);
+        drop(
+            transaction
+                .open_table(definition(table))
+                .map_err(from_redb)?,
+        );
     }
     let format = key.seal(&Key::new(Table::Meta, FORMAT_KEY), &FORMAT, nonce);
     let mut table = transaction.open_table(FORMAT_TABLE).map_err(from_redb)?;
-    drop(table.insert(FORMAT_KEY.as_slice(), format.as_slice()).map_err(from_redb)?);
+    drop(
+        table
+            .insert(FORMAT_KEY.as_slice(), format.as_slice())
+            .map_err(from_redb)?,
+    );
     drop(table);
     transaction.commit().map_err(from_redb)
 }
@@ -307,8 +345,12 @@ fn check_format(database: &Database, key: &StoreKey) -> Result<(), StoreError> {
     })?;
     match format {
         Some(format) if format == FORMAT => Ok(()),
-        Some(_) => Err(StoreError::Damaged("it was written by another version".to_owned())),
-        None => Err(StoreError::Damaged(format!("{KEY_FILE} does not open {STORE_FILE}"))),
+        Some(_) => Err(StoreError::Damaged(
+            "it was written by another version".to_owned(),
+        )),
+        None => Err(StoreError::Damaged(format!(
+            "{KEY_FILE} does not open {STORE_FILE}"
+        ))),
     }
 }
 
@@ -326,7 +368,11 @@ fn check(path: &Path) -> Result<Health, StoreError> {
         let mut database = builder().create_with_backend(copy).map_err(from_redb)?;
         database.check_integrity().map_err(from_redb)
     });
-    Ok(if sound == Ok(true) { Health::Sound } else { Health::Suspect })
+    Ok(if sound == Ok(true) {
+        Health::Sound
+    } else {
+        Health::Suspect
+    })
 }
 
 fn builder() -> Builder {
@@ -337,10 +383,17 @@ fn builder() -> Builder {
 
 /// Runs `work` on the file; a panic over its content is damage, never the end of the process.
 fn contained<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(StoreError::Damaged("its structure makes no sense".to_owned())))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(StoreError::Damaged(
+            "its structure makes no sense".to_owned(),
+        ))
+    })
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "foreign errors, told apart only where we act on them"
+)]
 fn from_redb(error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(error) => from_io(&error),
@@ -367,7 +420,8 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -396,7 +450,11 @@ mod tests {
 
     impl Faulty {
         fn meets(&self, fault: u8, error: ErrorKind) -> io::Result<()> {
-            if self.fault.load(Ordering::SeqCst) == fault { Err(error.into()) } else { Ok(()) }
+            if self.fault.load(Ordering::SeqCst) == fault {
+                Err(error.into())
+            } else {
+                Ok(())
+            }
         }
     }
 
@@ -446,7 +504,11 @@ mod tests {
     impl OnDisk {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let mut bench = Self { folder, fault: Arc::default(), store: None };
+            let mut bench = Self {
+                folder,
+                fault: Arc::default(),
+                store: None,
+            };
             bench.open();
             bench
         }
@@ -455,7 +517,10 @@ mod tests {
             self.fault = Arc::new(AtomicU8::new(NO_FAULT));
             let fault = Arc::clone(&self.fault);
             let store = Disk::open_through(self.folder.path(), |file| {
-                Ok(Faulty { file: FileBackend::new(file).map_err(from_redb)?, fault })
+                Ok(Faulty {
+                    file: FileBackend::new(file).map_err(from_redb)?,
+                    fault,
+                })
             });
             self.store = Some(store.unwrap());
         }
@@ -492,7 +557,9 @@ mod tests {
                 .filter(|start| image[*start..].starts_with(&record))
                 .collect();
             assert!(!found.is_empty());
-            found.iter().for_each(|start| image[start + record.len() / 2] ^= 0x10);
+            found
+                .iter()
+                .for_each(|start| image[start + record.len() / 2] ^= 0x10);
             std::fs::write(self.path(), image).unwrap();
             self.open();
             assert_eq!(self.disk().health(), Health::Suspect);
@@ -554,14 +621,23 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let mut store = Disk::open(folder.path()).unwrap();
-        store.commit(batch_of(b"a", b"canary-canary"), Durability::Immediate).unwrap();
+        store
+            .commit(batch_of(b"a", b"canary-canary"), Durability::Immediate)
+            .unwrap();
         drop(store);
 
         for name in [STORE_FILE, KEY_FILE] {
             let path = folder.path().join(name);
             let content = std::fs::read(&path).unwrap();
-            assert!(!content.windows(6).any(|window| window == b"canary"), "{name}");
-            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+            assert!(
+                !content.windows(6).any(|window| window == b"canary"),
+                "{name}"
+            );
+            assert_eq!(
+                path.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{name}"
+            );
         }
     }
 
@@ -573,7 +649,9 @@ mod tests {
 
         let mut store = Disk::open(folder.path()).unwrap();
 
-        store.commit(batch_of(b"a", b"1"), Durability::Immediate).unwrap();
+        store
+            .commit(batch_of(b"a", b"1"), Durability::Immediate)
+            .unwrap();
     }
 
     #[test]
@@ -584,9 +662,15 @@ mod tests {
         let size = ours.path().join(STORE_FILE).metadata().unwrap().len();
 
         std::fs::copy(theirs.path().join(KEY_FILE), ours.path().join(KEY_FILE)).unwrap();
-        assert!(matches!(Disk::open(ours.path()), Err(StoreError::Damaged(_))));
+        assert!(matches!(
+            Disk::open(ours.path()),
+            Err(StoreError::Damaged(_))
+        ));
         std::fs::remove_file(ours.path().join(KEY_FILE)).unwrap();
-        assert!(matches!(Disk::open(ours.path()), Err(StoreError::Damaged(_))));
+        assert!(matches!(
+            Disk::open(ours.path()),
+            Err(StoreError::Damaged(_))
+        ));
 
         assert_eq!(ours.path().join(STORE_FILE).metadata().unwrap().len(), size);
         assert!(!ours.path().join(KEY_FILE).exists());
@@ -597,7 +681,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Disk::open(folder.path()).unwrap();
         for n in 0_u8..40 {
-            store.commit(batch_of(&[n], &[n; 100]), Durability::Immediate).unwrap();
+            store
+                .commit(batch_of(&[n], &[n; 100]), Durability::Immediate)
+                .unwrap();
         }
         drop(store);
         let sound = std::fs::read(folder.path().join(STORE_FILE)).unwrap();
@@ -609,8 +695,12 @@ mod tests {
             let spot = entropy.below(u32::try_from(used.len()).unwrap()) as usize;
             hurt[used[spot]] ^= 1 << entropy.below(8);
             std::fs::write(folder.path().join(STORE_FILE), hurt).unwrap();
-            let Ok(store) = Disk::open(folder.path()) else { continue };
-            let Ok(scan) = store.scan(Table::Log) else { continue };
+            let Ok(store) = Disk::open(folder.path()) else {
+                continue;
+            };
+            let Ok(scan) = store.scan(Table::Log) else {
+                continue;
+            };
             for (key, value) in &scan.records {
                 assert_eq!(*value, vec![key.key[0]; 100]);
             }

@@ -45,7 +45,11 @@ impl Memory {
 
     /// The store as the next start finds it: after a crash, or from an old backup.
     pub fn from_image(image: Image) -> Self {
-        Self { records: image.records, damaged: image.damaged, ..Self::default() }
+        Self {
+            records: image.records,
+            damaged: image.damaged,
+            ..Self::default()
+        }
     }
 
     /// What a crash now would leave: the effect of all immediate commits.
@@ -55,7 +59,10 @@ impl Memory {
         }
         let mut records = self.records.clone();
         set_all(&mut records, self.unsecured.clone());
-        Image { records, damaged: self.damaged.clone() }
+        Image {
+            records,
+            damaged: self.damaged.clone(),
+        }
     }
 
     /// Makes the next commit fail; a later call replaces the order.
@@ -89,8 +96,12 @@ impl Memory {
             Fault::Lost => StoreError::Io("the write failed".to_owned()),
             Fault::Full => StoreError::DiskFull,
             Fault::KeptUnsaid => {
-                let mut kept = Image { records: self.records.clone(), damaged: self.damaged.clone() };
-                kept.damaged.retain(|key| !batch.puts().any(|(put, _)| put == key));
+                let mut kept = Image {
+                    records: self.records.clone(),
+                    damaged: self.damaged.clone(),
+                };
+                kept.damaged
+                    .retain(|key| !batch.puts().any(|(put, _)| put == key));
                 set_all(&mut kept.records, batch.into_changes());
                 self.unsaid = Some(kept);
                 StoreError::Io("fsync failed".to_owned())
@@ -110,7 +121,11 @@ impl Store for Memory {
     fn scan(&self, table: Table) -> Result<Scan, StoreError> {
         let mut scan = Scan::default();
         let start = Key::new(table, []);
-        for (key, value) in self.records.range(start..).take_while(|(key, _)| key.table == table) {
+        for (key, value) in self
+            .records
+            .range(start..)
+            .take_while(|(key, _)| key.table == table)
+        {
             if self.damaged.contains(key) {
                 scan.damaged.push(key.clone());
             } else {
@@ -138,16 +153,16 @@ impl Store for Memory {
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {
-        if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }
+        if self.poisoned {
+            Err(StoreError::Poisoned)
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Sets or removes one record and returns what was there.
-fn set(
-    records: &mut BTreeMap<Key, Vec<u8>>,
-    key: Key,
-    value: Option<Vec<u8>>,
-) -> Option<Vec<u8>> {
+fn set(records: &mut BTreeMap<Key, Vec<u8>>, key: Key, value: Option<Vec<u8>>) -> Option<Vec<u8>> {
     match value {
         Some(value) => records.insert(key, value),
         None => records.remove(&key),
@@ -212,7 +227,10 @@ mod tests {
         assert!(store.commit(batch, Durability::Immediate).is_err());
 
         assert_eq!(store.load(&place), Ok(None));
-        assert_eq!(Memory::from_image(store.image()).load(&place), Ok(Some(vec![1])));
+        assert_eq!(
+            Memory::from_image(store.image()).load(&place),
+            Ok(Some(vec![1]))
+        );
     }
 
     #[test]

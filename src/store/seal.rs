@@ -43,7 +43,10 @@ pub struct KeyFileError;
 impl StoreKey {
     /// Draws a new key.
     pub fn draw(entropy: &mut Entropy) -> Self {
-        Self { id: entropy.bytes(), secret: entropy.bytes() }
+        Self {
+            id: entropy.bytes(),
+            secret: entropy.bytes(),
+        }
     }
 
     /// The bytes of the key file: `magic (8) ‖ id (16) ‖ secret (32) ‖ blake3 of these, cut to 8`. The check
@@ -69,14 +72,22 @@ impl StoreKey {
         }
         let rest = content.strip_prefix(&KEY_FILE_MAGIC).ok_or(KeyFileError)?;
         let (id, secret) = rest.split_first_chunk::<16>().ok_or(KeyFileError)?;
-        Ok(Self { id: *id, secret: secret.try_into().map_err(|_| KeyFileError)? })
+        Ok(Self {
+            id: *id,
+            secret: secret.try_into().map_err(|_| KeyFileError)?,
+        })
     }
 
     /// Seals `value` for its place. `nonce` must never have been used before.
     pub fn seal(&self, key: &Key, value: &[u8], nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
         let aad = self.associated_data(key);
-        let payload = Payload { msg: value, aad: &aad };
-        let sealed = self.cipher(key.table).encrypt(&XNonce::from(nonce), payload);
+        let payload = Payload {
+            msg: value,
+            aad: &aad,
+        };
+        let sealed = self
+            .cipher(key.table)
+            .encrypt(&XNonce::from(nonce), payload);
         let mut record = Vec::with_capacity(SEAL_BYTES.saturating_add(value.len()));
         record.push(VERSION);
         record.extend_from_slice(&nonce);
@@ -93,8 +104,13 @@ impl StoreKey {
             return None;
         }
         let aad = self.associated_data(key);
-        let payload = Payload { msg: ciphertext, aad: &aad };
-        self.cipher(key.table).decrypt(&XNonce::from(*nonce), payload).ok()
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &aad,
+        };
+        self.cipher(key.table)
+            .decrypt(&XNonce::from(*nonce), payload)
+            .ok()
     }
 
     /// A short keyed hash of `text`, by which a folder can be found by a name that it does not show.
@@ -131,7 +147,11 @@ impl fmt::Debug for StoreKey {
 }
 
 fn check_of(content: &[u8]) -> [u8; 8] {
-    blake3::hash(content).as_bytes().first_chunk().copied().unwrap_or_default()
+    blake3::hash(content)
+        .as_bytes()
+        .first_chunk()
+        .copied()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -152,10 +172,19 @@ mod tests {
     fn a_record_opens_only_in_its_store_table_and_key() {
         let record = key_of(1).seal(&place(), b"value", [9; 24]);
 
-        assert_eq!(key_of(1).open(&place(), &record).as_deref(), Some(&b"value"[..]));
+        assert_eq!(
+            key_of(1).open(&place(), &record).as_deref(),
+            Some(&b"value"[..])
+        );
         assert_eq!(key_of(2).open(&place(), &record), None);
-        assert_eq!(key_of(1).open(&Key::new(Table::Log, *b"plac"), &record), None);
-        assert_eq!(key_of(1).open(&Key::new(Table::Bodies, *b"place"), &record), None);
+        assert_eq!(
+            key_of(1).open(&Key::new(Table::Log, *b"plac"), &record),
+            None
+        );
+        assert_eq!(
+            key_of(1).open(&Key::new(Table::Bodies, *b"place"), &record),
+            None
+        );
     }
 
     #[test]
@@ -184,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_key_never_prints_its_secret() {
-        let key = StoreKey { id: [1; 16], secret: [0xab; 32] };
+        let key = StoreKey {
+            id: [1; 16],
+            secret: [0xab; 32],
+        };
 
         assert_eq!(format!("{key:?}"), "StoreKey(010101..)");
     }
