@@ -16,9 +16,10 @@ use std::fmt;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::engine::entropy::Entropy;
-use crate::engine::epoch::{DocumentKey, EpochId, PresenceKey};
+use crate::engine::epoch::EpochId;
 use crate::engine::identity::{Domain, MemberKey, Signature, derive_key, hash, verify};
 use crate::engine::ids::{DocumentId, Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
@@ -86,9 +87,9 @@ pub struct EnvelopeHeader {
     pub session: SessionId,
     /// Its author, whose log it extends.
     pub member: MemberId,
-    /// Its place in the author's log.
+    /// Its place in the author's log, from 1.
     pub seq: u64,
-    /// The hash of the log's entry before it.
+    /// The hash of the log's entry before it; of a first entry the session's id.
     pub prev: Hash,
     /// The heads of the membership that its author knew: 1 to 64, ascending.
     pub heads: Vec<Hash>,
@@ -112,8 +113,12 @@ impl EnvelopeHeader {
     /// What this envelope adds to the running size of its log: its body and a fixed price for the header, so
     /// that the sum does not depend on how the sum itself is encoded.
     pub fn charge(&self) -> u64 {
-        let heads = u64::try_from(self.heads.len()).unwrap_or(u64::MAX).saturating_mul(32);
-        ENVELOPE_BASE_BYTES.saturating_add(heads).saturating_add(u64::from(self.body_len))
+        let heads = u64::try_from(self.heads.len())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(32);
+        ENVELOPE_BASE_BYTES
+            .saturating_add(heads)
+            .saturating_add(u64::from(self.body_len))
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -140,6 +145,9 @@ impl EnvelopeHeader {
     fn check(&self) -> Result<(), EnvelopeError> {
         if self.version != ENVELOPE_VERSION {
             return Err(EnvelopeError::Version(self.version));
+        }
+        if self.seq == 0 {
+            return Err(EnvelopeError::Field("seq"));
         }
         check_heads(&self.heads)?;
         let body = usize::try_from(self.body_len).unwrap_or(usize::MAX);
@@ -181,12 +189,20 @@ impl EnvelopeBody {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let (actor, rest) = bytes.split_first_chunk::<16>().ok_or(EnvelopeError::Malformed)?;
-        let (nonce, change) = rest.split_first_chunk::<16>().ok_or(EnvelopeError::Malformed)?;
+        let (actor, rest) = bytes
+            .split_first_chunk::<16>()
+            .ok_or(EnvelopeError::Malformed)?;
+        let (nonce, change) = rest
+            .split_first_chunk::<16>()
+            .ok_or(EnvelopeError::Malformed)?;
         if change.len() > CHANGE_BYTES_MAX {
             return Err(too_large("change", change.len(), CHANGE_BYTES_MAX));
         }
-        Ok(Self { actor: *actor, actor_nonce: *nonce, change: change.to_vec() })
+        Ok(Self {
+            actor: *actor,
+            actor_nonce: *nonce,
+            change: change.to_vec(),
+        })
     }
 }
 
@@ -234,18 +250,23 @@ impl SealedEnvelope {
     pub fn seal(
         signer: &MemberKey,
         place: Place,
-        key: &DocumentKey,
+        key: &[u8; 32],
         body: &EnvelopeBody,
         entropy: &mut Entropy,
     ) -> Result<Self, EnvelopeError> {
         let plain = body.encode()?;
         let mut header = header_at(signer.id(), place, plain.len(), entropy.bytes());
         check_heads(&header.heads)?;
-        let body = encrypt(key.bytes(), &header.nonce, &header.associated_data(), &plain)?;
+        let body = encrypt(key, &header.nonce, &header.associated_data(), &plain)?;
         header.body_hash = body_hash(&body);
         let bytes = header.encode();
         let signature = signer.sign(Domain::Envelope, &bytes);
-        Ok(Self { hash: header_hash(&bytes), header, signature, body: Some(body) })
+        Ok(Self {
+            hash: header_hash(&bytes),
+            header,
+            signature,
+            body: Some(body),
+        })
     }
 
     /// Reads an envelope from a peer and checks size, form and signature.
@@ -272,7 +293,12 @@ impl SealedEnvelope {
     pub fn forge(signer: &MemberKey, header: EnvelopeHeader, body: Option<Vec<u8>>) -> Self {
         let bytes = header.encode();
         let signature = signer.sign(Domain::Envelope, &bytes);
-        Self { hash: header_hash(&bytes), header, signature, body }
+        Self {
+            hash: header_hash(&bytes),
+            header,
+            signature,
+            body,
+        }
     }
 
     /// The bytes for wire and disk, with the body if it is here.
@@ -334,9 +360,14 @@ impl SealedEnvelope {
     ///
     /// # Errors
     /// The body is not here, does not open under `key`, or is not what a body holds.
-    pub fn open(&self, key: &DocumentKey) -> Result<EnvelopeBody, EnvelopeError> {
+    pub fn open(&self, key: &[u8; 32]) -> Result<EnvelopeBody, EnvelopeError> {
         let body = self.body.as_deref().ok_or(EnvelopeError::NoBody)?;
-        let plain = decrypt(key.bytes(), &self.header.nonce, &self.header.associated_data(), body)?;
+        let plain = decrypt(
+            key,
+            &self.header.nonce,
+            &self.header.associated_data(),
+            body,
+        )?;
         EnvelopeBody::decode(&plain)
     }
 
@@ -354,18 +385,29 @@ impl SealedEnvelope {
         }
         let (header, head, rest) = split_header::<EnvelopeHeader>(bytes)?;
         header.check()?;
-        let (signature, body) =
-            rest.split_first_chunk::<SIGNATURE_BYTES>().ok_or(EnvelopeError::Malformed)?;
+        let (signature, body) = rest
+            .split_first_chunk::<SIGNATURE_BYTES>()
+            .ok_or(EnvelopeError::Malformed)?;
         let body = (!body.is_empty()).then(|| body.to_vec());
         if let Some(body) = &body {
             check_body(&header, body)?;
         }
-        Ok(Self { hash: header_hash(head), header, signature: Signature(*signature), body })
+        Ok(Self {
+            hash: header_hash(head),
+            header,
+            signature: Signature(*signature),
+            body,
+        })
     }
 
     fn verify(&self) -> Result<(), EnvelopeError> {
-        verify(&self.header.member, Domain::Envelope, &self.header.encode(), &self.signature)
-            .map_err(|_| EnvelopeError::Signature)
+        verify(
+            &self.header.member,
+            Domain::Envelope,
+            &self.header.encode(),
+            &self.signature,
+        )
+        .map_err(|_| EnvelopeError::Signature)
     }
 }
 
@@ -373,7 +415,12 @@ impl fmt::Debug for SealedEnvelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = if self.body.is_some() { "" } else { ", no body" };
         let EnvelopeHeader { member, seq, .. } = &self.header;
-        write!(f, "SealedEnvelope({} #{seq} {}{body})", member.short(), self.hash.short())
+        write!(
+            f,
+            "SealedEnvelope({} #{seq} {}{body})",
+            member.short(),
+            self.hash.short()
+        )
     }
 }
 
@@ -452,7 +499,7 @@ impl PresenceMessage {
     pub fn seal(
         signer: &MemberKey,
         place: PresencePlace,
-        key: &PresenceKey,
+        key: &[u8; 32],
         plain: &[u8],
         entropy: &mut Entropy,
     ) -> Result<Self, EnvelopeError> {
@@ -462,10 +509,14 @@ impl PresenceMessage {
         let header = presence_header(signer.id(), place, entropy.bytes());
         header.check()?;
         let mut bytes = encode(&header);
-        let body = encrypt(key.bytes(), &header.nonce, &bytes, plain)?;
+        let body = encrypt(key, &header.nonce, &bytes, plain)?;
         bytes.extend_from_slice(&body);
         let signature = signer.sign(Domain::Presence, &bytes);
-        Ok(Self { header, signature, body })
+        Ok(Self {
+            header,
+            signature,
+            body,
+        })
     }
 
     /// Reads a message from a peer and checks size, form and signature.
@@ -479,12 +530,22 @@ impl PresenceMessage {
         }
         let (header, head, rest) = split_header::<PresenceHeader>(bytes)?;
         header.check()?;
-        let (signature, body) =
-            rest.split_first_chunk::<SIGNATURE_BYTES>().ok_or(EnvelopeError::Malformed)?;
-        let message = Self { header, signature: Signature(*signature), body: body.to_vec() };
+        let (signature, body) = rest
+            .split_first_chunk::<SIGNATURE_BYTES>()
+            .ok_or(EnvelopeError::Malformed)?;
+        let message = Self {
+            header,
+            signature: Signature(*signature),
+            body: body.to_vec(),
+        };
         let signed = [head, body].concat();
-        verify(&message.header.member, Domain::Presence, &signed, &message.signature)
-            .map_err(|_| EnvelopeError::Signature)?;
+        verify(
+            &message.header.member,
+            Domain::Presence,
+            &signed,
+            &message.signature,
+        )
+        .map_err(|_| EnvelopeError::Signature)?;
         Ok(message)
     }
 
@@ -505,8 +566,8 @@ impl PresenceMessage {
     ///
     /// # Errors
     /// The key is not that of the message's epoch, or the author was dishonest.
-    pub fn open(&self, key: &PresenceKey) -> Result<Vec<u8>, EnvelopeError> {
-        decrypt(key.bytes(), &self.header.nonce, &encode(&self.header), &self.body)
+    pub fn open(&self, key: &[u8; 32]) -> Result<Vec<u8>, EnvelopeError> {
+        decrypt(key, &self.header.nonce, &encode(&self.header), &self.body)
     }
 }
 
@@ -514,19 +575,25 @@ impl fmt::Debug for PresenceMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (instance, generation, counter) = self.header.order();
         let who = self.header.member.short();
-        write!(f, "PresenceMessage({who} {instance}.{generation}.{counter})")
+        write!(
+            f,
+            "PresenceMessage({who} {instance}.{generation}.{counter})"
+        )
     }
 }
 
 /// Hides whole gossip messages (statements among them) from everybody who never held a ticket, relays first.
 /// It says nothing about who wrote a message: what is inside carries its own signature.
 #[derive(Clone)]
-pub struct GossipKey(zeroize::Zeroizing<[u8; 32]>);
+pub struct GossipKey(Zeroizing<[u8; 32]>);
 
 impl GossipKey {
-    /// The key of the session that `discovery` belongs to.
-    pub fn derive(discovery: &DiscoveryKey) -> Self {
-        Self(discovery.derive("collab-p2p v1 gossip seal"))
+    /// The key of the session with this discovery key.
+    pub fn derive(discovery_key: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(derive_key(
+            "collab-p2p v1 gossip seal",
+            &[discovery_key],
+        )))
     }
 
     /// `nonce (24) ‖ ciphertext`, bound to the topic.
@@ -557,8 +624,9 @@ impl GossipKey {
         if bytes.len() > max {
             return Err(too_large("gossip message", bytes.len(), max));
         }
-        let (nonce, body) =
-            bytes.split_first_chunk::<NONCE_BYTES>().ok_or(EnvelopeError::Malformed)?;
+        let (nonce, body) = bytes
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(EnvelopeError::Malformed)?;
         decrypt(&self.0, nonce, topic.as_bytes(), body)
     }
 }
@@ -657,8 +725,9 @@ where
 {
     let (header, rest) =
         postcard::take_from_bytes::<T>(bytes).map_err(|_| EnvelopeError::Malformed)?;
-    let head =
-        bytes.get(..bytes.len().saturating_sub(rest.len())).ok_or(EnvelopeError::Malformed)?;
+    let head = bytes
+        .get(..bytes.len().saturating_sub(rest.len()))
+        .ok_or(EnvelopeError::Malformed)?;
     if encode(&header) != head {
         return Err(EnvelopeError::Malformed);
     }

@@ -7,17 +7,17 @@
 //!
 //! Whether an entry is allowed is not asked here: membership and the gate say so later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::engine::entropy::Entropy;
 use crate::engine::envelope::{EnvelopeBody, EnvelopeError, Place, SealedEnvelope};
-use crate::engine::epoch::{DocumentKey, EpochId};
+use crate::engine::epoch::EpochId;
 use crate::engine::identity::{MemberKey, Verified};
 use crate::engine::ids::{DocumentId, Hash, MemberId, SessionId};
-use crate::engine::limits::{
-    LOG_POOL_BYTES_MAX, LOG_POOL_ENTRIES_MAX, LOG_POOLS_BYTES_MAX,
+use crate::engine::limits::{LOG_POOL_BYTES_MAX, LOG_POOL_ENTRIES_MAX, LOG_POOLS_BYTES_MAX};
+use crate::engine::statement::{
+    Draft, Frontier, SignedStatement, Statement, StatementBody, StatementError,
 };
-use crate::engine::statement::{Frontier, Statement, StatementBody, StatementError};
 use crate::engine::time::Wall;
 
 /// First byte of an encoded statement.
@@ -43,7 +43,7 @@ pub enum LogError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A fact about membership.
-    Statement(Verified<Statement>),
+    Statement(Box<Verified<Statement>>),
     /// A document change, with or without its body.
     Envelope(Box<SealedEnvelope>),
 }
@@ -55,7 +55,9 @@ impl Entry {
     /// The bytes are no statement and no envelope of this protocol version.
     pub fn decode(bytes: &[u8]) -> Result<Self, LogError> {
         match bytes.split_first() {
-            Some((&STATEMENT_TAG, rest)) => Ok(Self::Statement(Statement::decode(rest)?)),
+            Some((&STATEMENT_TAG, rest)) => {
+                Ok(Self::Statement(Box::new(SignedStatement::decode(rest)?)))
+            }
             Some((&ENVELOPE_TAG, rest)) => {
                 Ok(Self::Envelope(Box::new(SealedEnvelope::decode(rest)?)))
             }
@@ -70,10 +72,12 @@ impl Entry {
     /// The bytes are no entry of this protocol version.
     pub fn decode_stored(bytes: &[u8]) -> Result<Self, LogError> {
         match bytes.split_first() {
-            Some((&STATEMENT_TAG, rest)) => Ok(Self::Statement(Statement::decode(rest)?)),
-            Some((&ENVELOPE_TAG, rest)) => {
-                Ok(Self::Envelope(Box::new(SealedEnvelope::decode_stored(rest)?)))
+            Some((&STATEMENT_TAG, rest)) => {
+                Ok(Self::Statement(Box::new(SignedStatement::decode(rest)?)))
             }
+            Some((&ENVELOPE_TAG, rest)) => Ok(Self::Envelope(Box::new(
+                SealedEnvelope::decode_stored(rest)?,
+            ))),
             Some(_) | None => Err(LogError::Unknown),
         }
     }
@@ -94,10 +98,23 @@ impl Entry {
         }
     }
 
-    /// The session that the entry was written for.
+    /// The session that the entry was written for; a Genesis begins the session of its own hash.
     pub fn session(&self) -> SessionId {
         match self {
-            Self::Statement(statement) => statement.session,
+            Self::Statement(statement) => match &statement.body {
+                StatementBody::Genesis(_) => SessionId(statement.hash().0),
+                StatementBody::Grant(_)
+                | StatementBody::Admit(_)
+                | StatementBody::Revoke(_)
+                | StatementBody::Epoch(_)
+                | StatementBody::Prekey { .. }
+                | StatementBody::Fork(_)
+                | StatementBody::Seal(_)
+                | StatementBody::Leave
+                | StatementBody::Role(_)
+                | StatementBody::Quota { .. }
+                | StatementBody::Close { .. } => statement.session,
+            },
             Self::Envelope(envelope) => envelope.header().session,
         }
     }
@@ -136,7 +153,21 @@ impl Entry {
 
     /// Where its log ends with it.
     pub fn frontier(&self) -> Frontier {
-        Frontier { seq: self.seq(), hash: self.hash() }
+        Frontier {
+            seq: self.seq(),
+            hash: self.hash(),
+        }
+    }
+
+    /// Whether it is the entry after `have`. A Genesis follows nothing.
+    fn follows(&self, have: &Frontier) -> bool {
+        let genesis = self.prev() == Hash([0; 32]) && self.hash() == Hash(self.session().0);
+        let prev = if genesis {
+            Hash(self.session().0)
+        } else {
+            self.prev()
+        };
+        self.seq() == have.seq.saturating_add(1) && prev == have.hash
     }
 
     /// The running size of the log's envelopes after it, if it says so.
@@ -173,7 +204,7 @@ pub struct NewEnvelope<'a> {
     /// The epoch that `key` belongs to.
     pub epoch: EpochId,
     /// The document's key in that epoch.
-    pub key: &'a DocumentKey,
+    pub key: &'a [u8; 32],
     /// The membership heads known here, in any order.
     pub heads: Vec<Hash>,
 }
@@ -188,16 +219,26 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Writes behind `frontier`, where the log's envelopes have `total` bytes: [`Frontier::START`] and 0 for a
+    /// Writes behind `frontier`, where the log's envelopes have `total` bytes: [`Frontier::start`] and 0 for a
     /// new member, [`Logs::frontier`] and [`Logs::total`] otherwise.
     pub fn new(key: MemberKey, session: SessionId, frontier: Frontier, total: u64) -> Self {
-        Self { key, session, frontier, total }
+        Self {
+            key,
+            session,
+            frontier,
+            total,
+        }
     }
 
     /// Writes behind what `logs` holds of this key's log.
     pub fn behind(key: MemberKey, logs: &Logs) -> Self {
         let member = key.id();
-        Self::new(key, logs.session(), logs.frontier(&member), logs.total(&member))
+        Self::new(
+            key,
+            logs.session(),
+            logs.frontier(&member),
+            logs.total(&member),
+        )
     }
 
     /// The member that writes.
@@ -220,7 +261,8 @@ impl LogWriter {
         self.total
     }
 
-    /// Adds a statement made under `standing`, with the membership heads known here as its parents.
+    /// Adds a statement made under `standing`, with the membership heads known here, ascending, as its
+    /// parents.
     ///
     /// # Errors
     /// The statement breaks a bound of its format.
@@ -228,10 +270,19 @@ impl LogWriter {
         &mut self,
         body: StatementBody,
         parents: Vec<Hash>,
-        standing: Hash,
+        standing: Option<Hash>,
         ts: Wall,
     ) -> Result<Entry, LogError> {
-        todo!()
+        let draft = Draft {
+            session: self.session,
+            after: self.frontier,
+            parents,
+            standing,
+            ts,
+            body,
+        };
+        let statement = draft.sign(&self.key)?;
+        Ok(self.advance(Entry::Statement(Box::new(statement))))
     }
 
     /// Adds an envelope.
@@ -352,7 +403,7 @@ impl Logs {
         let have = self.frontier(&entry.member());
         match entry.seq().checked_sub(have.seq) {
             None | Some(0) => self.compare(entry),
-            Some(1) if entry.prev() != have.hash => Inserted::NotChained { have },
+            Some(1) if !entry.follows(&have) => Inserted::NotChained { have },
             Some(1) => self.append(entry),
             Some(_) => self.wait(entry, have),
         }
@@ -362,14 +413,16 @@ impl Logs {
     pub fn vector(&self) -> BTreeMap<MemberId, Frontier> {
         self.logs
             .iter()
-            .filter(|(_, log)| !log.slots.is_empty())
-            .map(|(member, log)| (*member, log.frontier()))
+            .filter_map(|(member, log)| Some((*member, log.frontier()?)))
             .collect()
     }
 
     /// Where the log of `member` ends.
     pub fn frontier(&self, member: &MemberId) -> Frontier {
-        self.logs.get(member).map_or(Frontier::START, Log::frontier)
+        self.logs
+            .get(member)
+            .and_then(Log::frontier)
+            .unwrap_or(Frontier::start(&self.session))
     }
 
     /// The running size in bytes of the envelopes of `member`.
@@ -387,7 +440,9 @@ impl Logs {
     pub fn range(&self, member: &MemberId, from: u64, max_bytes: usize) -> Vec<&[u8]> {
         let mut room = max_bytes;
         let mut range = Vec::new();
-        let Some(log) = self.logs.get(member) else { return range };
+        let Some(log) = self.logs.get(member) else {
+            return range;
+        };
         for slot in log.from(from) {
             if slot.bytes.len() > room && !range.is_empty() {
                 break;
@@ -406,7 +461,8 @@ impl Logs {
 
     /// One entry.
     pub fn entry(&self, hash: &Hash) -> Option<Entry> {
-        self.get(hash).and_then(|bytes| Entry::decode_stored(bytes).ok())
+        self.get(hash)
+            .and_then(|bytes| Entry::decode_stored(bytes).ok())
     }
 
     /// Where an entry stands.
@@ -449,7 +505,10 @@ impl Logs {
             .and_then(|log| log.slot(entry.seq()))
             .and_then(|slot| Entry::decode_stored(&slot.bytes).ok());
         match ours {
-            Some(ours) if ours.hash() != entry.hash() => Inserted::Fork { ours, theirs: entry },
+            Some(ours) if ours.hash() != entry.hash() => Inserted::Fork {
+                ours,
+                theirs: entry,
+            },
             Some(ours) if ours.lacks_body() && !entry.lacks_body() => self.complete(entry),
             Some(_) | None => Inserted::Duplicate,
         }
@@ -458,9 +517,15 @@ impl Logs {
     fn complete(&mut self, entry: Entry) -> Inserted {
         self.lacking.remove(&(entry.member(), entry.seq()));
         let bytes = entry.encode();
-        if let Some(slot) = self.logs.get_mut(&entry.member()).and_then(|l| l.slot_mut(entry.seq()))
+        if let Some(slot) = self
+            .logs
+            .get_mut(&entry.member())
+            .and_then(|l| l.slot_mut(entry.seq()))
         {
-            self.bytes = self.bytes.saturating_sub(slot.bytes.len()).saturating_add(bytes.len());
+            self.bytes = self
+                .bytes
+                .saturating_sub(slot.bytes.len())
+                .saturating_add(bytes.len());
             slot.bytes = bytes.into();
         }
         Inserted::Completed(entry)
@@ -495,24 +560,25 @@ impl Logs {
         }
         let log = self.logs.entry(member).or_default();
         log.total = entry.total().unwrap_or(log.total);
-        log.slots.push(Slot { hash, bytes: bytes.into() });
+        log.slots.push(Slot {
+            hash,
+            bytes: bytes.into(),
+        });
     }
 
     /// The waiting entry that comes next in the log of `member`. What waited under its number and does not
     /// chain, or what is passed already, is forgotten: whoever holds it offers it again, and it is then
     /// recognised as a fork.
     fn take_waiting(&mut self, member: &MemberId) -> Option<Entry> {
-        let log = self.logs.get_mut(member)?;
-        let have = log.frontier();
+        let have = self.frontier(member);
         let next = have.seq.checked_add(1)?;
+        let log = self.logs.get_mut(member)?;
         let (candidates, freed) = log.pool.take_through(next);
         self.pooled = self.pooled.saturating_sub(freed);
         candidates
             .into_iter()
             .filter_map(|bytes| Entry::decode_stored(&bytes).ok())
-            .find(|entry| {
-                entry.seq() == next && entry.prev() == have.hash && self.sum_is_right(entry)
-            })
+            .find(|entry| entry.seq() == next && entry.follows(&have) && self.sum_is_right(entry))
     }
 
     fn wait(&mut self, entry: Entry, have: Frontier) -> Inserted {
@@ -526,9 +592,16 @@ impl Logs {
         if fits {
             pooled = log.pool.put(entry.seq(), entry.hash(), bytes);
         }
-        self.pooled = self.pooled.saturating_sub(before).saturating_add(log.pool.bytes);
+        self.pooled = self
+            .pooled
+            .saturating_sub(before)
+            .saturating_add(log.pool.bytes);
         let needs = have.seq.saturating_add(1);
-        Inserted::Gap { have, needs, pooled }
+        Inserted::Gap {
+            have,
+            needs,
+            pooled,
+        }
     }
 }
 
@@ -547,9 +620,12 @@ struct Log {
 }
 
 impl Log {
-    fn frontier(&self) -> Frontier {
-        let seq = u64::try_from(self.slots.len()).unwrap_or(u64::MAX);
-        self.slots.last().map_or(Frontier::START, |slot| Frontier { seq, hash: slot.hash })
+    fn frontier(&self) -> Option<Frontier> {
+        let seq = u64::try_from(self.slots.len()).ok()?;
+        self.slots.last().map(|slot| Frontier {
+            seq,
+            hash: slot.hash,
+        })
     }
 
     fn slot(&self, seq: u64) -> Option<&Slot> {
@@ -561,7 +637,9 @@ impl Log {
     }
 
     fn from(&self, seq: u64) -> &[Slot] {
-        index(seq.max(1)).and_then(|from| self.slots.get(from..)).unwrap_or_default()
+        index(seq.max(1))
+            .and_then(|from| self.slots.get(from..))
+            .unwrap_or_default()
     }
 }
 
@@ -580,7 +658,9 @@ struct Pool {
 impl Pool {
     /// Whether the entry waits here in a form at least as complete: a body only adds bytes.
     fn holds(&self, seq: u64, hash: &Hash, length: usize) -> bool {
-        self.waiting.get(&(seq, *hash)).is_some_and(|bytes| bytes.len() >= length)
+        self.waiting
+            .get(&(seq, *hash))
+            .is_some_and(|bytes| bytes.len() >= length)
     }
 
     /// Puts an entry in and pushes out what no longer fits; false if that is the entry itself.
@@ -590,7 +670,9 @@ impl Pool {
             self.bytes = self.bytes.saturating_sub(old.len());
         }
         while self.waiting.len() > LOG_POOL_ENTRIES_MAX || self.bytes > LOG_POOL_BYTES_MAX {
-            let Some((_, bytes)) = self.waiting.pop_last() else { break };
+            let Some((_, bytes)) = self.waiting.pop_last() else {
+                break;
+            };
             self.bytes = self.bytes.saturating_sub(bytes.len());
         }
         self.waiting.contains_key(&(seq, hash))
