@@ -755,3 +755,361 @@ fn decrypt(
         .decrypt(&XNonce::from(*nonce), Payload { msg, aad })
         .map_err(|_| EnvelopeError::Undecryptable)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    #[test]
+    fn an_envelope_survives_the_wire_and_opens_under_its_key() {
+        let envelope = sealed(b"a change");
+
+        let bytes = envelope.encode();
+        let read = SealedEnvelope::decode(&bytes).unwrap();
+
+        assert_eq!(read, envelope);
+        assert_eq!(read.encode(), bytes);
+        assert_eq!(read.open(&KEY).unwrap(), body(b"a change"));
+        assert_eq!(SealedEnvelope::decode_stored(&bytes).unwrap(), envelope);
+    }
+
+    #[test]
+    fn a_header_is_checked_without_its_body_and_takes_it_later() {
+        let envelope = sealed(b"a change");
+        let mut head = SealedEnvelope::decode(&envelope.encode_head()).unwrap();
+
+        assert_eq!(head.hash(), envelope.hash());
+        assert_eq!(head, envelope.without_body());
+        assert_eq!(head.open(&KEY), Err(EnvelopeError::NoBody));
+        assert_eq!(
+            head.attach_body(vec![0; 72]),
+            Err(EnvelopeError::BodyMismatch)
+        );
+        assert_eq!(
+            head.attach_body(Vec::new()),
+            Err(EnvelopeError::BodyMismatch)
+        );
+
+        head.attach_body(envelope.body().unwrap().to_vec()).unwrap();
+
+        assert_eq!(head, envelope);
+    }
+
+    #[test]
+    fn another_body_under_the_same_header_is_refused() {
+        let mut bytes = sealed(b"a change").encode();
+        *bytes.last_mut().unwrap() ^= 1;
+
+        assert_eq!(
+            SealedEnvelope::decode(&bytes),
+            Err(EnvelopeError::BodyMismatch)
+        );
+    }
+
+    #[test]
+    fn another_epochs_key_opens_nothing() {
+        assert_eq!(
+            sealed(b"a change").open(&[8; 32]),
+            Err(EnvelopeError::Undecryptable)
+        );
+    }
+
+    #[test]
+    fn a_body_moved_to_another_place_does_not_open() {
+        let envelope = sealed(b"a change");
+        let moves: [fn(&mut EnvelopeHeader); 9] = [
+            |header| header.session.0[0] ^= 1,
+            |header| header.seq += 1,
+            |header| header.prev.0[0] ^= 1,
+            |header| header.heads[0].0[31] ^= 1,
+            |header| header.document.0[0] ^= 1,
+            |header| header.kind += 1,
+            |header| header.epoch.0[0] ^= 1,
+            |header| header.nonce[0] ^= 1,
+            |header| header.total += 1,
+        ];
+
+        for change in moves {
+            let mut header = envelope.header().clone();
+            change(&mut header);
+            let moved =
+                SealedEnvelope::forge(&signer(), header, envelope.body().map(<[u8]>::to_vec));
+            let read = SealedEnvelope::decode(&moved.encode()).unwrap();
+            assert_eq!(read.open(&KEY), Err(EnvelopeError::Undecryptable));
+        }
+    }
+
+    #[test]
+    fn nobody_signs_for_another_member() {
+        let header = sealed(b"a change").header().clone();
+        let forged = SealedEnvelope::forge(&MemberKey::from_bytes(&[2; 32]), header, None);
+
+        assert_eq!(
+            SealedEnvelope::decode(&forged.encode()),
+            Err(EnvelopeError::Signature)
+        );
+    }
+
+    #[test]
+    fn a_header_outside_its_bounds_is_refused_however_well_it_is_signed() {
+        let twisted = |twist: fn(&mut EnvelopeHeader)| {
+            let mut header = sealed(b"a change").header().clone();
+            twist(&mut header);
+            SealedEnvelope::decode(&SealedEnvelope::forge(&signer(), header, None).encode())
+        };
+
+        assert_eq!(
+            twisted(|header| header.version = 2),
+            Err(EnvelopeError::Version(2))
+        );
+        assert_eq!(
+            twisted(|header| header.seq = 0),
+            Err(EnvelopeError::Field("seq"))
+        );
+        assert_eq!(
+            twisted(|header| header.total = 9),
+            Err(EnvelopeError::Field("total"))
+        );
+        assert_eq!(
+            twisted(|header| header.body_len = 47),
+            Err(EnvelopeError::Field("body_len"))
+        );
+        assert!(matches!(
+            twisted(|header| header.body_len = u32::MAX),
+            Err(EnvelopeError::TooLarge { .. })
+        ));
+        assert_eq!(
+            twisted(|header| header.heads.clear()),
+            Err(EnvelopeError::Heads)
+        );
+        assert_eq!(
+            twisted(|header| header.heads.reverse()),
+            Err(EnvelopeError::Heads)
+        );
+        assert_eq!(
+            twisted(|header| header.heads = vec![Hash([1; 32]); 2]),
+            Err(EnvelopeError::Heads)
+        );
+        assert_eq!(
+            twisted(|header| {
+                header.heads = (0..=64).map(|byte| Hash([byte; 32])).collect();
+                header.total += 64 * 32;
+            }),
+            Err(EnvelopeError::Heads)
+        );
+    }
+
+    #[test]
+    fn another_encoding_of_the_same_header_is_refused() {
+        let bytes = sealed(b"a change").encode();
+        let seq = 1 + 32 + 32;
+        assert_eq!(bytes[seq], 5);
+        let mut longer = bytes.clone();
+        longer.splice(seq..=seq, [0x85, 0x00]);
+
+        assert_eq!(
+            SealedEnvelope::decode(&longer),
+            Err(EnvelopeError::Malformed)
+        );
+    }
+
+    #[test]
+    fn the_longest_change_fits_and_one_byte_more_does_not() {
+        let place = |heads| Place { heads, ..place() };
+        let heads: Vec<_> = (0..64).map(|byte| Hash([byte; 32])).collect();
+        let longest = seal(place(heads.clone()), &vec![1; CHANGE_BYTES_MAX]).unwrap();
+
+        assert_eq!(SealedEnvelope::decode(&longest.encode()).unwrap(), longest);
+        assert!(seal(place(heads), &vec![1; CHANGE_BYTES_MAX + 1]).is_err());
+        assert_eq!(seal(place(Vec::new()), b""), Err(EnvelopeError::Heads));
+        let too_long = vec![ENVELOPE_VERSION; 100_000];
+        assert!(matches!(
+            SealedEnvelope::decode(&too_long),
+            Err(EnvelopeError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn the_running_size_grows_by_body_and_header() {
+        let envelope = sealed(b"a change");
+
+        let body = u64::try_from(envelope.body().unwrap().len()).unwrap();
+
+        assert_eq!(
+            envelope.header().total,
+            1_000 + ENVELOPE_BASE_BYTES + 2 * 32 + body
+        );
+    }
+
+    #[test]
+    fn presence_survives_the_wire_and_opens_for_readers_only() {
+        let message = presence(b"typing");
+
+        let read = PresenceMessage::decode(&message.encode()).unwrap();
+
+        assert_eq!(read, message);
+        assert_eq!(read.open(&KEY).unwrap(), b"typing");
+        assert_eq!(read.open(&[8; 32]), Err(EnvelopeError::Undecryptable));
+        assert_eq!(read.header().order(), (3, 4, 5));
+    }
+
+    #[test]
+    fn presence_with_any_bit_turned_is_refused() {
+        let bytes = presence(b"typing").encode();
+
+        for bit in 0..bytes.len() * 8 {
+            let mut turned = bytes.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            assert!(PresenceMessage::decode(&turned).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn presence_over_its_bounds_is_refused() {
+        let mut entropy = Entropy::new([4; 32]);
+        let long = vec![0; PRESENCE_BODY_BYTES_MAX + 1];
+        let endless = PresencePlace {
+            ttl_ms: PRESENCE_TTL_MS_MAX + 1,
+            ..presence_place()
+        };
+
+        assert!(
+            PresenceMessage::seal(&signer(), presence_place(), &KEY, &long, &mut entropy).is_err()
+        );
+        assert_eq!(
+            PresenceMessage::seal(&signer(), endless, &KEY, b"", &mut entropy),
+            Err(EnvelopeError::Field("ttl_ms"))
+        );
+    }
+
+    #[test]
+    fn gossip_opens_on_its_topic_for_holders_of_the_discovery_key() {
+        let (topic, other) = (TopicId([1; 32]), TopicId([2; 32]));
+        let key = GossipKey::derive(&[5; 32]);
+
+        let sealed = key
+            .seal(&topic, b"a statement", &mut Entropy::new([6; 32]))
+            .unwrap();
+
+        assert_eq!(key.open(&topic, &sealed).unwrap(), b"a statement");
+        assert_eq!(key.open(&other, &sealed), Err(EnvelopeError::Undecryptable));
+        assert!(GossipKey::derive(&[6; 32]).open(&topic, &sealed).is_err());
+        assert!(!sealed.windows(9).any(|window| window == b"statement"));
+        assert!(key.open(&topic, &sealed[..20]).is_err());
+        assert!(key.open(&topic, &vec![0; GOSSIP_BYTES_MAX + 100]).is_err());
+    }
+
+    #[test]
+    fn two_sealings_of_the_same_text_share_no_nonce() {
+        let mut entropy = Entropy::new([9; 32]);
+        let one = SealedEnvelope::seal(&signer(), place(), &KEY, &body(b"x"), &mut entropy);
+        let other = SealedEnvelope::seal(&signer(), place(), &KEY, &body(b"x"), &mut entropy);
+
+        assert_ne!(one.unwrap().header().nonce, other.unwrap().header().nonce);
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_comes_back_as_it_was(
+            change in prop::collection::vec(any::<u8>(), 0..2_000),
+            seq in 1_u64..,
+            total in 0_u64..u64::MAX / 2,
+            kind: u8,
+        ) {
+            let place = Place { seq, total, kind, ..place() };
+
+            let bytes = seal(place, &change).unwrap().encode();
+
+            let read = SealedEnvelope::decode(&bytes).unwrap();
+            prop_assert_eq!(read.open(&KEY).unwrap().change, change);
+            prop_assert_eq!(read.encode(), bytes);
+        }
+
+        #[test]
+        fn a_truncated_envelope_is_at_most_its_own_header(cut in 0_usize..1_000) {
+            let envelope = sealed(b"a change");
+            let bytes = envelope.encode();
+            let cut = cut % bytes.len();
+
+            match SealedEnvelope::decode(&bytes[..cut]) {
+                Ok(read) => prop_assert_eq!(read, envelope.without_body()),
+                Err(_) => prop_assert_ne!(cut, envelope.encode_head().len()),
+            }
+        }
+
+        #[test]
+        fn an_envelope_with_any_bit_turned_is_refused(bit in 0_usize..100_000) {
+            let mut bytes = sealed(b"a change").encode();
+            let bit = bit % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+
+            prop_assert!(SealedEnvelope::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            drop(SealedEnvelope::decode(&[&[1], bytes.as_slice()].concat()));
+            drop(PresenceMessage::decode(&[&[1], bytes.as_slice()].concat()));
+            drop(GossipKey::derive(&[0; 32]).open(&TopicId([0; 32]), &bytes));
+        }
+    }
+
+    fn signer() -> MemberKey {
+        MemberKey::from_bytes(&[1; 32])
+    }
+
+    fn place() -> Place {
+        Place {
+            session: SessionId([3; 32]),
+            seq: 5,
+            prev: Hash([4; 32]),
+            total: 1_000,
+            heads: vec![Hash([6; 32]), Hash([5; 32])],
+            document: DocumentId([9; 32]),
+            kind: 2,
+            epoch: EpochId([10; 32]),
+        }
+    }
+
+    fn body(change: &[u8]) -> EnvelopeBody {
+        EnvelopeBody {
+            actor: [11; 16],
+            actor_nonce: [12; 16],
+            change: change.to_vec(),
+        }
+    }
+
+    fn seal(place: Place, change: &[u8]) -> Result<SealedEnvelope, EnvelopeError> {
+        SealedEnvelope::seal(
+            &signer(),
+            place,
+            &KEY,
+            &body(change),
+            &mut Entropy::new([13; 32]),
+        )
+    }
+
+    fn sealed(change: &[u8]) -> SealedEnvelope {
+        seal(place(), change).unwrap()
+    }
+
+    fn presence_place() -> PresencePlace {
+        PresencePlace {
+            session: SessionId([3; 32]),
+            epoch: EpochId([10; 32]),
+            instance: 3,
+            generation: 4,
+            counter: 5,
+            ttl_ms: 9_000,
+        }
+    }
+
+    fn presence(plain: &[u8]) -> PresenceMessage {
+        let mut entropy = Entropy::new([14; 32]);
+        PresenceMessage::seal(&signer(), presence_place(), &KEY, plain, &mut entropy).unwrap()
+    }
+}

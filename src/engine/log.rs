@@ -697,3 +697,361 @@ fn tagged(tag: u8, bytes: &[u8]) -> Vec<u8> {
     tagged.extend_from_slice(bytes);
     tagged
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::statement::Genesis;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    #[test]
+    fn every_kind_of_entry_survives_the_wire_and_the_disk() {
+        let mut writer = writer(1);
+        let entries = [leave(&mut writer), change(&mut writer, b"one"), genesis()];
+
+        for entry in entries {
+            let bytes = entry.encode();
+            assert_eq!(Entry::decode(&bytes).unwrap(), entry);
+            assert_eq!(Entry::decode_stored(&bytes).unwrap(), entry);
+        }
+        assert_eq!(Entry::decode(&[]), Err(LogError::Unknown));
+        assert_eq!(Entry::decode(&[9, 1, 2]), Err(LogError::Unknown));
+    }
+
+    #[test]
+    fn a_log_of_statements_and_envelopes_is_one_chain() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let entries = history(&mut writer, 6);
+
+        for entry in &entries {
+            assert_eq!(
+                logs.insert(entry.clone()),
+                Inserted::Appended(vec![entry.clone()])
+            );
+        }
+
+        assert_eq!(logs.frontier(&writer.member()), writer.frontier());
+        assert_eq!(logs.total(&writer.member()), writer.total());
+        assert_eq!(
+            logs.vector(),
+            BTreeMap::from([(writer.member(), writer.frontier())])
+        );
+        assert_eq!(logs.len(), 6);
+    }
+
+    #[test]
+    fn a_genesis_begins_the_log_of_the_root_key() {
+        let genesis = genesis();
+        let mut logs = Logs::new(genesis.session());
+
+        assert!(matches!(
+            logs.insert(genesis.clone()),
+            Inserted::Appended(_)
+        ));
+
+        let mut root = LogWriter::behind(MemberKey::from_bytes(&[1; 32]), &logs);
+        assert!(matches!(
+            logs.insert(leave(&mut root)),
+            Inserted::Appended(_)
+        ));
+        assert_eq!(logs.insert(genesis), Inserted::Duplicate);
+    }
+
+    #[test]
+    fn entries_that_come_early_wait_and_follow_the_one_they_miss() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let entries = history(&mut writer, 4);
+        let start = Frontier::start(&session());
+        let gap = Inserted::Gap {
+            have: start,
+            needs: 1,
+            pooled: true,
+        };
+
+        assert_eq!(logs.insert(entries[3].clone()), gap);
+        assert_eq!(logs.insert(entries[1].clone()), gap);
+        assert_eq!(logs.insert(entries[1].clone()), Inserted::Duplicate);
+        assert!(logs.vector().is_empty());
+
+        assert_eq!(
+            logs.insert(entries[0].clone()),
+            Inserted::Appended(entries[..2].to_vec())
+        );
+        assert_eq!(
+            logs.insert(entries[2].clone()),
+            Inserted::Appended(entries[2..].to_vec())
+        );
+        assert_eq!(logs.pooled_bytes(), 0);
+    }
+
+    #[test]
+    fn two_entries_with_one_number_are_a_fork() {
+        let (mut one, mut logs) = (writer(1), logs());
+        let first = change(&mut one, b"first");
+        let mut other = LogWriter::new(key(1), session(), one.frontier(), one.total());
+        let (ours, theirs) = (change(&mut one, b"ours"), change(&mut other, b"theirs"));
+        logs.insert(first);
+        logs.insert(ours.clone());
+
+        assert_eq!(logs.insert(theirs.clone()), Inserted::Fork { ours, theirs });
+        let later = change(&mut other, b"later");
+        assert_eq!(
+            logs.insert(later),
+            Inserted::NotChained {
+                have: one.frontier()
+            }
+        );
+    }
+
+    #[test]
+    fn a_waiting_entry_of_another_history_never_joins_ours() {
+        let (mut one, mut other, mut logs) = (writer(1), writer(1), logs());
+        let first = change(&mut one, b"ours");
+        change(&mut other, b"theirs");
+        logs.insert(change(&mut other, b"built on theirs"));
+
+        assert_eq!(logs.insert(first.clone()), Inserted::Appended(vec![first]));
+        assert_eq!(logs.pooled_bytes(), 0);
+    }
+
+    #[test]
+    fn a_header_chains_without_its_body_which_is_asked_for_until_it_comes() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let entries = history(&mut writer, 3);
+        for entry in &entries {
+            logs.insert(Entry::decode(&entry.encode_head()).unwrap());
+        }
+
+        let missing: Vec<_> = logs.missing_bodies().collect();
+        assert_eq!(missing.len(), 2);
+        let complete = entries
+            .iter()
+            .find(|entry| entry.hash() == missing[0].hash)
+            .unwrap();
+        assert_eq!(
+            logs.insert(complete.clone()),
+            Inserted::Completed(complete.clone())
+        );
+        assert_eq!(logs.insert(complete.clone()), Inserted::Duplicate);
+
+        assert_eq!(logs.missing_bodies().collect::<Vec<_>>(), missing[1..]);
+        assert_eq!(
+            logs.get(&complete.hash()),
+            Some(complete.encode().as_slice())
+        );
+        assert_eq!(logs.entry(&complete.hash()), Some(complete.clone()));
+    }
+
+    #[test]
+    fn a_waiting_header_gives_way_to_the_same_entry_with_its_body() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let (first, second) = (change(&mut writer, b"one"), change(&mut writer, b"two"));
+        logs.insert(Entry::decode(&second.encode_head()).unwrap());
+        logs.insert(second.clone());
+        let Inserted::Duplicate = logs.insert(Entry::decode(&second.encode_head()).unwrap()) else {
+            panic!("the poorer form replaced the richer one");
+        };
+
+        assert_eq!(
+            logs.insert(first.clone()),
+            Inserted::Appended(vec![first, second])
+        );
+        assert_eq!(logs.missing_bodies().count(), 0);
+    }
+
+    #[test]
+    fn an_envelope_whose_running_size_is_no_sum_is_invalid() {
+        let (writer, mut logs) = (writer(1), logs());
+        let mut liar = LogWriter::new(key(1), session(), writer.frontier(), 1);
+
+        assert!(matches!(
+            logs.insert(change(&mut liar, b"lie")),
+            Inserted::Invalid(_)
+        ));
+        let (mut honest, mut other) = (self::writer(2), Logs::new(SessionId([8; 32])));
+        assert!(matches!(
+            other.insert(change(&mut honest, b"x")),
+            Inserted::Invalid(_)
+        ));
+    }
+
+    #[test]
+    fn a_range_is_in_order_and_within_its_bytes_but_never_empty_handed() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let entries = history(&mut writer, 5);
+        entries.iter().for_each(|entry| {
+            logs.insert(entry.clone());
+        });
+        let encoded: Vec<_> = entries.iter().map(Entry::encode).collect();
+        let member = writer.member();
+
+        assert_eq!(logs.range(&member, 0, usize::MAX), encoded);
+        assert_eq!(logs.range(&member, 4, usize::MAX), encoded[3..]);
+        assert_eq!(logs.range(&member, 2, 1), encoded[1..2]);
+        let two = encoded[1].len() + encoded[2].len();
+        assert_eq!(logs.range(&member, 2, two), encoded[1..3]);
+        assert_eq!(logs.range(&member, 2, two - 1), encoded[1..2]);
+        assert!(logs.range(&member, 6, usize::MAX).is_empty());
+        assert!(logs.range(&MemberId([0; 32]), 1, usize::MAX).is_empty());
+        assert_eq!(logs.bytes(), encoded.iter().map(Vec::len).sum::<usize>());
+    }
+
+    #[test]
+    fn a_full_pool_keeps_what_comes_sooner() {
+        let (mut writer, mut logs) = (writer(1), logs());
+        let entries: Vec<_> = (0..=1_002).map(|_| change(&mut writer, b"")).collect();
+        for entry in entries[1..].iter().rev() {
+            logs.insert(entry.clone());
+        }
+
+        let have = Frontier::start(&session());
+        let last = logs.insert(entries[1_002].clone());
+        assert_eq!(
+            last,
+            Inserted::Gap {
+                have,
+                needs: 1,
+                pooled: false
+            }
+        );
+        assert!(logs.pooled_bytes() <= LOG_POOL_BYTES_MAX);
+        let Inserted::Appended(appended) = logs.insert(entries[0].clone()) else {
+            panic!("the first entry did not enter");
+        };
+        assert_eq!(appended, entries[..=LOG_POOL_ENTRIES_MAX]);
+        assert_eq!(logs.pooled_bytes(), 0);
+    }
+
+    #[test]
+    fn all_pools_together_stay_within_their_bytes() {
+        let mut logs = logs();
+        for member in 0..20 {
+            let mut writer = writer(member);
+            change(&mut writer, b"");
+            (0..64).for_each(|_| {
+                logs.insert(change(&mut writer, &vec![0; 64 * 1024]));
+            });
+        }
+
+        assert!(logs.pooled_bytes() <= LOG_POOLS_BYTES_MAX);
+        assert!(logs.pooled_bytes() > LOG_POOLS_BYTES_MAX - 70 * 1024);
+    }
+
+    #[test]
+    fn a_writer_goes_on_where_the_logs_end() {
+        let (mut first, mut logs) = (writer(1), logs());
+        for entry in history(&mut first, 3) {
+            logs.insert(entry);
+        }
+
+        let mut again = LogWriter::behind(key(1), &logs);
+        let next = change(&mut again, b"next");
+
+        assert_eq!(next, {
+            let twin = change(&mut first, b"next");
+            assert_eq!(twin.prev(), next.prev());
+            twin
+        });
+        assert!(matches!(logs.insert(next), Inserted::Appended(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_with_repeats_ends_in_the_same_log(
+            order in prop::collection::vec(0_usize..12, 60..200)
+        ) {
+            let (mut writer, mut logs) = (writer(1), logs());
+            let entries = history(&mut writer, 12);
+            let mut appended = Vec::new();
+            for index in order.into_iter().chain(0..12) {
+                if let Inserted::Appended(new) = logs.insert(entries[index].clone()) {
+                    appended.extend(new);
+                }
+            }
+
+            prop_assert_eq!(appended, entries);
+            prop_assert_eq!(logs.pooled_bytes(), 0);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            drop(Entry::decode(&bytes));
+            drop(Entry::decode_stored(&bytes));
+        }
+    }
+
+    fn session() -> SessionId {
+        SessionId([3; 32])
+    }
+
+    fn logs() -> Logs {
+        Logs::new(session())
+    }
+
+    fn key(seed: u8) -> MemberKey {
+        MemberKey::from_bytes(&[seed; 32])
+    }
+
+    fn writer(seed: u8) -> LogWriter {
+        LogWriter::new(key(seed), session(), Frontier::start(&session()), 0)
+    }
+
+    fn genesis() -> Entry {
+        let body = Genesis {
+            nonce: [1; 32],
+            discovery: Hash([2; 32]),
+        };
+        let draft = Draft {
+            session: SessionId([0; 32]),
+            after: Frontier {
+                seq: 0,
+                hash: Hash([0; 32]),
+            },
+            parents: Vec::new(),
+            standing: None,
+            ts: Wall(1),
+            body: StatementBody::Genesis(body),
+        };
+        Entry::Statement(Box::new(draft.sign(&key(1)).unwrap()))
+    }
+
+    fn leave(writer: &mut LogWriter) -> Entry {
+        let standing = Some(Hash([5; 32]));
+        writer
+            .append_statement(StatementBody::Leave, vec![Hash([4; 32])], standing, Wall(1))
+            .unwrap()
+    }
+
+    fn change(writer: &mut LogWriter, change: &[u8]) -> Entry {
+        let new = NewEnvelope {
+            document: DocumentId([9; 32]),
+            kind: 1,
+            epoch: EpochId([10; 32]),
+            key: &KEY,
+            heads: vec![Hash([4; 32])],
+        };
+        let body = EnvelopeBody {
+            actor: [1; 16],
+            actor_nonce: [2; 16],
+            change: change.to_vec(),
+        };
+        let mut entropy = Entropy::new([writer.frontier().seq.to_le_bytes()[0]; 32]);
+        writer.append_envelope(new, &body, &mut entropy).unwrap()
+    }
+
+    /// Statements and envelopes in turn.
+    fn history(writer: &mut LogWriter, length: usize) -> Vec<Entry> {
+        (0..length)
+            .map(|index| {
+                if index % 3 == 1 {
+                    leave(writer)
+                } else {
+                    change(writer, &[1, 2, 3])
+                }
+            })
+            .collect()
+    }
+}
