@@ -20,6 +20,8 @@ pub mod log;
 pub mod membership;
 pub mod message;
 pub mod persist;
+pub mod presence;
+pub mod replica;
 pub mod statement;
 pub mod sync;
 pub mod terminal;

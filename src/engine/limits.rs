@@ -51,6 +51,9 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out whole by gossip; of larger ones only the header does.
 pub const GOSSIP_WHOLE_BYTES_MAX: usize = 32 * 1024;
 
+/// Envelopes that one member may write in all.
+pub const LOG_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
+
 // --- presence ---
 
 /// Pause between own heartbeats.
