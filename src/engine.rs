@@ -1,5 +1,6 @@
 //! The session as a pure state machine.
 
+pub mod address;
 pub mod admission;
 pub mod capability;
 pub mod command;
@@ -18,6 +19,9 @@ pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod message;
+pub mod persist;
+pub mod presence;
+pub mod replica;
 pub mod statement;
 pub mod sync;
 pub mod terminal;

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::engine::entropy::Entropy;
 use crate::engine::identity::{self, MemberKey, Signature};
 use crate::engine::ids::{MemberId, SessionId, TerminalId};
-use crate::engine::limits::{CONTROL_MESSAGE_BYTES_MAX, INPUT_FRAME_BYTES_MAX};
+use crate::engine::limits::{INPUT_MESSAGE_BYTES_MAX, INPUT_FRAME_BYTES_MAX};
 use crate::engine::time::Mono;
 
 mod input;
@@ -434,7 +434,7 @@ pub struct Keys(Vec<u8>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// It is longer than any message may be.
-    #[error("a control message has at most {CONTROL_MESSAGE_BYTES_MAX} bytes, this one {0}")]
+    #[error("a control message has at most {INPUT_MESSAGE_BYTES_MAX} bytes, this one {0}")]
     TooLong(usize),
     /// It is no message of this kind.
     #[error("a control message does not decode: {0}")]
@@ -568,7 +568,7 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    if bytes.len() > CONTROL_MESSAGE_BYTES_MAX {
+    if bytes.len() > INPUT_MESSAGE_BYTES_MAX {
         return Err(WireError::TooLong(bytes.len()));
     }
     let (value, rest) =
