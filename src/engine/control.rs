@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::engine::entropy::Entropy;
 use crate::engine::identity::{self, MemberKey, Signature};
 use crate::engine::ids::{MemberId, SessionId, TerminalId};
-use crate::engine::limits::{INPUT_MESSAGE_BYTES_MAX, INPUT_FRAME_BYTES_MAX};
+use crate::engine::limits::{INPUT_FRAME_BYTES_MAX, INPUT_MESSAGE_BYTES_MAX};
 use crate::engine::time::Mono;
 
 mod input;

@@ -1446,6 +1446,9 @@ fn dbg_case() {
         take(&mut world, step);
     }
     world.run(Duration::from_secs(3));
-    eprintln!("{:?}\n{:?}\n{:?} {:?}", world.tap, world.nodes[0].typed, world.nodes[0].events, world.dead);
+    eprintln!(
+        "{:?}\n{:?}\n{:?} {:?}",
+        world.tap, world.nodes[0].typed, world.nodes[0].events, world.dead
+    );
     world.check();
 }
