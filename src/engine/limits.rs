@@ -211,6 +211,7 @@ pub const CONTROL_PROMPTS_MAX: usize = 32;
 /// Ended leases of a terminal whose account is remembered.
 pub const LEASE_ENDINGS_MAX: usize = 64;
 
+
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());

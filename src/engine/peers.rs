@@ -434,6 +434,7 @@ impl Engine {
             }
             PeerMessage::Presences(passed) => self.take_presences(passed, context),
             PeerMessage::Addresses(signed) => self.take_addresses(peer, signed, context),
+            PeerMessage::Lease(message) => self.host_said(peer, &message, context),
             PeerMessage::Bye => context.net(NetEffect::Close { conn }),
             PeerMessage::Hello(_) => {}
         }
