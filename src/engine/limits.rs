@@ -67,3 +67,24 @@ pub const LOG_POOL_ENTRIES_MAX: usize = 1_000;
 pub const LOG_POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Entries of all members that wait for earlier ones.
 pub const LOG_POOLS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+// --- admission ---
+
+/// The first two messages of each side of an admission.
+pub const ADMISSION_GREETING_BYTES_MAX: usize = 128;
+/// Statements in one message of an admission, in bytes; at least one.
+pub const ADMISSION_BATCH_BYTES: usize = 64 * 1024;
+/// One message of an admission: a batch, its lengths, and the longest statement.
+pub const ADMISSION_MESSAGE_BYTES_MAX: usize = 80 * 1024;
+/// All that a peer may show to prove that it is a member.
+pub const ADMISSION_SHOWN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The whole membership as a newcomer takes it from its sponsor.
+pub const ADMISSION_WELCOME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Peers that wait for a person's decision at one node.
+pub const APPROVALS_WAITING_MAX: usize = 8;
+/// Peers that one node admits by one ticket in a minute, those on its own machine aside.
+pub const ADMITS_PER_MINUTE_MAX: usize = 60;
+/// Members that a refusal names as possible sponsors.
+pub const SPONSOR_HINTS_MAX: usize = 8;
+/// Addresses of each of them.
+pub const SPONSOR_HINT_ADDRESSES_MAX: usize = 8;
