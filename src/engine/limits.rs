@@ -232,6 +232,7 @@ pub const SPONSOR_HINTS_MAX: usize = 8;
 /// Addresses of each of them.
 pub const SPONSOR_HINT_ADDRESSES_MAX: usize = 8;
 
+
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
