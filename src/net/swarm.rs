@@ -14,7 +14,7 @@ use libp2p::multiaddr::Multiaddr;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, Swarm, SwarmEvent};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::engine::address::{Addr, Reach};
 use crate::engine::effect::Verdict;
@@ -64,7 +64,6 @@ pub(crate) struct Driver {
     seconds: u32,
     second: Interval,
     dirty: bool,
-    closing: Option<Instant>,
 }
 
 /// An own gossip message that waits for a neighbour.
@@ -96,7 +95,6 @@ impl Driver {
             seconds: 0,
             second,
             dirty: false,
-            closing: None,
         }
     }
 
