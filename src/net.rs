@@ -121,13 +121,22 @@ impl Net {
         let shared = Arc::new(Shared::default());
         let networks = addresses::networks();
         lock(&shared.networks).clone_from(&networks);
-        shared.inbox.put(Line::Node, NetEvent::Networks(networks), None);
+        shared
+            .inbox
+            .put(Line::Node, NetEvent::Networks(networks), None);
         let (requests, asked) = mpsc::channel(limits::NET_REQUESTS_MAX);
         let mut driver = Driver::new(swarm(&config, &key, &shared)?, Arc::clone(&shared), asked);
         listen(&config, &mut driver)?;
         let events = NetEvents::of(&shared.inbox);
         let done = spawn(driver, &shared);
-        Ok((NetHandle { shared, requests, done }, events))
+        Ok((
+            NetHandle {
+                shared,
+                requests,
+                done,
+            },
+            events,
+        ))
     }
 }
 
@@ -167,19 +176,25 @@ impl NetHandle {
     }
 
     fn dial(&self, peer: MemberId, addrs: Vec<Addr>) {
-        if !self.ask(Request::Dial(peer, addrs)) {
+        if !self.try_ask(Request::Dial(peer, addrs)) {
             let reason = "the network is busy or has ended".to_owned();
-            self.shared.inbox.put(Line::Node, NetEvent::DialFailed { peer, reason }, None);
+            self.shared
+                .inbox
+                .put(Line::Node, NetEvent::DialFailed { peer, reason }, None);
         }
     }
 
     /// False if the task has too much to do. Gossip is best effort, and topics are read from what is shared.
-    fn ask(&self, request: Request) -> bool {
+    fn try_ask(&self, request: Request) -> bool {
         let asked = self.requests.try_send(request);
         if let Err(error) = &asked {
             tracing::debug!(%error, "the network's task takes no more requests");
         }
         asked.is_ok()
+    }
+
+    fn ask(&self, request: Request) {
+        let _taken: bool = self.try_ask(request);
     }
 }
 
@@ -228,7 +243,10 @@ fn listen(config: &NetConfig, driver: &mut Driver) -> Result<(), NetError> {
             Ok(()) => bound += 1,
             Err(error) => {
                 tracing::warn!(%addr, %error, "cannot listen there");
-                failed = Some(NetError::Listen { addr, reason: error.to_string() });
+                failed = Some(NetError::Listen {
+                    addr,
+                    reason: error.to_string(),
+                });
             }
         }
     }
@@ -238,17 +256,24 @@ fn listen(config: &NetConfig, driver: &mut Driver) -> Result<(), NetError> {
     }
 }
 
-/// Runs the driver. Whatever ends it, a panic included, ends the events too.
 fn spawn(driver: Driver, shared: &Arc<Shared>) -> watch::Receiver<()> {
     let (finished, done) = watch::channel(());
     let shared = Arc::clone(shared);
     let task = async move {
-        if AssertUnwindSafe(driver.run()).catch_unwind().await.is_err() {
-            tracing::error!("the network's task ended by a fault of its own");
-        }
-        shared.inbox.end();
+        guarded(driver.run(), &shared).await;
         drop(finished);
     };
     drop(tokio::spawn(task));
     done
 }
+
+/// Runs `task`. Whatever ends it, a panic included, ends the events too.
+async fn guarded(task: impl Future<Output = ()>, shared: &Shared) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!("the network's task ended by a fault of its own");
+    }
+    shared.inbox.end();
+}
+
+#[cfg(test)]
+mod tests;

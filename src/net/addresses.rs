@@ -26,7 +26,13 @@ pub fn everywhere() -> Vec<Addr> {
     let ips = [Ip::V4([0; 4]), Ip::V6([0; 16])];
     let transports = [Transport::Quic, Transport::Tcp];
     ips.into_iter()
-        .flat_map(|ip| transports.map(|transport| Addr { ip, port: 0, transport }))
+        .flat_map(|ip| {
+            transports.map(|transport| Addr {
+                ip,
+                port: 0,
+                transport,
+            })
+        })
         .collect()
 }
 
@@ -53,8 +59,14 @@ pub(crate) fn networks() -> Vec<Network> {
     let networks: BTreeSet<Network> = interfaces
         .into_iter()
         .map(|interface| match interface.addr {
-            IfAddr::V4(v4) => Network { ip: from_ip(v4.ip.into()), prefix: v4.prefixlen },
-            IfAddr::V6(v6) => Network { ip: from_ip(v6.ip.into()), prefix: v6.prefixlen },
+            IfAddr::V4(v4) => Network {
+                ip: from_ip(v4.ip.into()),
+                prefix: v4.prefixlen,
+            },
+            IfAddr::V6(v6) => Network {
+                ip: from_ip(v6.ip.into()),
+                prefix: v6.prefixlen,
+            },
         })
         .filter(|network| matches!(network.ip.reach(), Reach::Private | Reach::Public))
         .collect();
@@ -113,7 +125,11 @@ mod tests {
     fn addresses_are_told_when_they_change_and_never_link_local_ones() {
         let listener = ListenerId::next();
         let mut listening = Listening::default();
-        for addr in ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip6/fe80::1/tcp/1"] {
+        for addr in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+        ] {
             listening.add(listener, &addr.parse().unwrap());
         }
 

@@ -53,7 +53,11 @@ pub(crate) fn from_multiaddr(addr: &Multiaddr) -> Option<Addr> {
         _ => return None,
     };
     match (parts.next(), parts.next()) {
-        (None | Some(Protocol::P2p(_)), None) => Some(Addr { ip, port, transport }),
+        (None | Some(Protocol::P2p(_)), None) => Some(Addr {
+            ip,
+            port,
+            transport,
+        }),
         (Some(_), _) | (None, Some(_)) => None,
     }
 }
@@ -156,7 +160,10 @@ mod tests {
 
     #[test]
     fn a_path_follows_our_interfaces() {
-        let networks = [Network { ip: Ip::V4([10, 77, 0, 1]), prefix: 24 }];
+        let networks = [Network {
+            ip: Ip::V4([10, 77, 0, 1]),
+            prefix: 24,
+        }];
         let path = |octets| path_to(&Ip::V4(octets), &networks);
 
         assert_eq!(path([127, 0, 0, 1]), Path::Loopback);

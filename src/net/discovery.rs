@@ -21,7 +21,11 @@ pub(crate) const REPEAT_SECONDS: u32 = 10;
 
 /// Multicast DNS for `peer`; none if this machine does not let us.
 pub(crate) fn mdns(peer: PeerId) -> Option<mdns::tokio::Behaviour> {
-    let config = mdns::Config { ttl: TTL, query_interval: QUERY_INTERVAL, enable_ipv6: false };
+    let config = mdns::Config {
+        ttl: TTL,
+        query_interval: QUERY_INTERVAL,
+        enable_ipv6: false,
+    };
     match mdns::tokio::Behaviour::new(config, peer) {
         Ok(mdns) => Some(mdns),
         Err(error) => {
@@ -51,7 +55,10 @@ impl Neighbours {
 
     /// All of them.
     pub(crate) fn all(&self) -> Vec<NetEvent> {
-        self.at.keys().filter_map(|peer| self.event(*peer)).collect()
+        self.at
+            .keys()
+            .filter_map(|peer| self.event(*peer))
+            .collect()
     }
 
     fn found(&mut self, found: Vec<(PeerId, Multiaddr)>) -> Vec<NetEvent> {
@@ -66,7 +73,10 @@ impl Neighbours {
                 changed.insert(peer);
             }
         }
-        changed.into_iter().filter_map(|peer| self.event(peer)).collect()
+        changed
+            .into_iter()
+            .filter_map(|peer| self.event(peer))
+            .collect()
     }
 
     fn lost(&mut self, lost: Vec<(PeerId, Multiaddr)>) {
@@ -82,7 +92,11 @@ impl Neighbours {
 
     fn event(&self, peer: MemberId) -> Option<NetEvent> {
         let addrs = self.at.get(&peer)?.iter().copied().collect();
-        Some(NetEvent::Discovered { peer, addrs, source: Source::Mdns })
+        Some(NetEvent::Discovered {
+            peer,
+            addrs,
+            source: Source::Mdns,
+        })
     }
 }
 
@@ -106,7 +120,14 @@ mod tests {
 
         let said = vec![(peer, addr.clone()), (peer, unusable)];
         let told = neighbours.update(mdns::Event::Discovered(said));
-        let [NetEvent::Discovered { peer: member, addrs, source: Source::Mdns }] = &told[..] else {
+        let [
+            NetEvent::Discovered {
+                peer: member,
+                addrs,
+                source: Source::Mdns,
+            },
+        ] = &told[..]
+        else {
             panic!("{told:?}");
         };
         assert_eq!(to_peer(member), Some(peer));

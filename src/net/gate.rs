@@ -153,7 +153,8 @@ impl Gate {
 
     /// Tells gossip what became of a message.
     pub(crate) fn judge(&mut self, name: &MessageId, from: &PeerId, verdict: MessageAcceptance) {
-        self.gossip.report_message_validation_result(name, from, verdict);
+        self.gossip
+            .report_message_validation_result(name, from, verdict);
     }
 
     /// Whether a host is within the scope.
@@ -166,13 +167,20 @@ impl Gate {
     }
 
     /// Registers a connection, or says why it may not stand.
-    fn admit(&mut self, id: ConnectionId, peer: PeerId, at: ConnectedPoint) -> Result<&Known, Refused> {
+    fn admit(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        at: ConnectedPoint,
+    ) -> Result<&Known, Refused> {
         let member_id = to_member(&peer).ok_or(Refused::Key)?;
         let member = lock(&self.shared.members).contains(&member_id);
         let ip = ip_of(at.get_remote_address());
         self.check_room(peer, member, at.is_dialer(), ip)?;
         let connection = self.shared.connect(member_id, member, at.is_dialer());
-        let path = ip.map_or(Path::Direct, |ip| path_to(&ip, &lock(&self.shared.networks)));
+        let path = ip.map_or(Path::Direct, |ip| {
+            path_to(&ip, &lock(&self.shared.networks))
+        });
         let event = NetEvent::Connected {
             conn: connection.id,
             peer: member_id,
@@ -181,7 +189,13 @@ impl Gate {
             member,
         };
         self.shared.inbox.put(connection.line(), event, None);
-        let known = Known { connection, peer, at, ip, packets: 0 };
+        let known = Known {
+            connection,
+            peer,
+            at,
+            ip,
+            packets: 0,
+        };
         Ok(self.known.entry(id).insert_entry(known).into_mut())
     }
 
@@ -195,7 +209,11 @@ impl Gate {
         if self.known.len() >= limits::CONNECTIONS_MAX {
             return Err(Refused::TooMany("connections"));
         }
-        let of_peer = self.known.values().filter(|known| known.peer == peer).count();
+        let of_peer = self
+            .known
+            .values()
+            .filter(|known| known.peer == peer)
+            .count();
         if member && of_peer >= limits::CONNECTIONS_PER_MEMBER_MAX {
             return Err(Refused::TooMany("connections of one member"));
         }
@@ -215,7 +233,9 @@ impl Gate {
     }
 
     fn strangers(&self) -> impl Iterator<Item = &Known> {
-        self.known.values().filter(|known| !known.connection.member && !known.connection.outbound)
+        self.known
+            .values()
+            .filter(|known| !known.connection.member && !known.connection.outbound)
     }
 
     /// Whether too many strangers come from one host already. This machine is exempt.
@@ -240,7 +260,11 @@ impl Gate {
             ConnectionDenied::new(refused)
         })?;
         let connection = Arc::clone(&known.connection);
-        let inner = if connection.member { self.show_instead(id, peer, &at)? } else { None };
+        let inner = if connection.member {
+            self.show_instead(id, peer, &at)?
+        } else {
+            None
+        };
         let lanes = LaneHandler::new(connection, Arc::clone(&self.shared));
         Ok(lanes.select(GossipHandler::new(inner)))
     }
@@ -267,35 +291,39 @@ impl Gate {
         at: &ConnectedPoint,
     ) -> Result<Inner, ConnectionDenied> {
         match at {
-            ConnectedPoint::Dialer { address, role_override, port_use } => {
-                self.gossip.handle_established_outbound_connection(
-                    id,
-                    peer,
-                    address,
-                    *role_override,
-                    *port_use,
-                )
-            }
-            ConnectedPoint::Listener { local_addr, send_back_addr } => {
-                self.gossip.handle_established_inbound_connection(
-                    id,
-                    peer,
-                    local_addr,
-                    send_back_addr,
-                )
-            }
+            ConnectedPoint::Dialer {
+                address,
+                role_override,
+                port_use,
+            } => self.gossip.handle_established_outbound_connection(
+                id,
+                peer,
+                address,
+                *role_override,
+                *port_use,
+            ),
+            ConnectedPoint::Listener {
+                local_addr,
+                send_back_addr,
+            } => self.gossip.handle_established_inbound_connection(
+                id,
+                peer,
+                local_addr,
+                send_back_addr,
+            ),
         }
     }
 
     /// Tells gossip that a connection stands, and as the first of its peer, so that it tells its topics.
     fn announce(&mut self, id: ConnectionId, peer: PeerId, at: &ConnectedPoint) {
-        self.gossip.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-            peer_id: peer,
-            connection_id: id,
-            endpoint: at,
-            failed_addresses: &[],
-            other_established: 0,
-        }));
+        self.gossip
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: id,
+                endpoint: at,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
     }
 
     /// Tells gossip that a connection is gone.
@@ -303,13 +331,14 @@ impl Gate {
         let Some(known) = self.known.get(&id) else {
             return;
         };
-        self.gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
-            peer_id: peer,
-            connection_id: id,
-            endpoint: &known.at,
-            cause: None,
-            remaining_established: remaining,
-        }));
+        self.gossip
+            .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id: peer,
+                connection_id: id,
+                endpoint: &known.at,
+                cause: None,
+                remaining_established: remaining,
+            }));
     }
 
     /// A connection is gone: gossip moves to another one of the same peer, if there is one.
@@ -330,9 +359,10 @@ impl Gate {
     /// Shows gossip the newest other connection of a peer. False if there is none.
     fn move_gossip(&mut self, from: ConnectionId, peer: PeerId) -> bool {
         self.shown.remove(&peer);
-        let others = self.known.iter().rev().filter(|(id, known)| {
-            **id != from && known.peer == peer && known.connection.member
-        });
+        let others =
+            self.known.iter().rev().filter(|(id, known)| {
+                **id != from && known.peer == peer && known.connection.member
+            });
         let Some((id, at)) = others.map(|(id, known)| (*id, known.at.clone())).next() else {
             return false;
         };
@@ -389,7 +419,12 @@ impl Gate {
                     message,
                 })) => {
                     let (topic, data) = (message.topic, message.data);
-                    return Poll::Ready(GateEvent::Gossip { name, from, topic, data });
+                    return Poll::Ready(GateEvent::Gossip {
+                        name,
+                        from,
+                        topic,
+                        data,
+                    });
                 }
                 Poll::Ready(ToSwarm::GenerateEvent(gossipsub::Event::Subscribed {
                     topic, ..
@@ -433,7 +468,9 @@ impl NetworkBehaviour for Gate {
             return Err(ConnectionDenied::new(Refused::TooMany("handshakes")));
         }
         if self.is_crowded(ip) {
-            return Err(ConnectionDenied::new(Refused::TooMany("strangers from one address")));
+            return Err(ConnectionDenied::new(Refused::TooMany(
+                "strangers from one address",
+            )));
         }
         self.pending.insert(id, ip);
         Ok(())
@@ -447,7 +484,14 @@ impl NetworkBehaviour for Gate {
         remote: &Multiaddr,
     ) -> Result<Self::ConnectionHandler, ConnectionDenied> {
         let (local_addr, send_back_addr) = (local.clone(), remote.clone());
-        self.establish(id, peer, ConnectedPoint::Listener { local_addr, send_back_addr })
+        self.establish(
+            id,
+            peer,
+            ConnectedPoint::Listener {
+                local_addr,
+                send_back_addr,
+            },
+        )
     }
 
     fn handle_established_outbound_connection(
@@ -459,7 +503,15 @@ impl NetworkBehaviour for Gate {
         port_use: PortUse,
     ) -> Result<Self::ConnectionHandler, ConnectionDenied> {
         let address = address.clone();
-        self.establish(id, peer, ConnectedPoint::Dialer { address, role_override, port_use })
+        self.establish(
+            id,
+            peer,
+            ConnectedPoint::Dialer {
+                address,
+                role_override,
+                port_use,
+            },
+        )
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -500,10 +552,7 @@ impl NetworkBehaviour for Gate {
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ToSwarm<GateEvent, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<GateEvent, THandlerInEvent<Self>>> {
         if let Some(event) = self.out.pop_front() {
             return Poll::Ready(event);
         }

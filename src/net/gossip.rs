@@ -57,7 +57,10 @@ pub(crate) fn build(shared: &Arc<Shared>, budget: &Arc<Budget>) -> Result<Gossip
         max_subscribed_topics: limits::GOSSIP_TOPICS_PER_PEER_MAX,
         max_subscriptions_per_request: limits::GOSSIP_TOPICS_PER_PEER_MAX,
     };
-    let screen = Screen { shared: Arc::clone(shared), budget: Arc::clone(budget) };
+    let screen = Screen {
+        shared: Arc::clone(shared),
+        budget: Arc::clone(budget),
+    };
     Behaviour::new_with_subscription_filter_and_transform(
         MessageAuthenticity::Anonymous,
         settings()?,
@@ -94,7 +97,13 @@ fn name_of(message: &Message) -> MessageId {
     hasher.update(message.topic.as_str().as_bytes());
     hasher.update(&message.data);
     let hash = hasher.finalize();
-    MessageId::from(hash.as_bytes().iter().take(20).copied().collect::<Vec<u8>>())
+    MessageId::from(
+        hash.as_bytes()
+            .iter()
+            .take(20)
+            .copied()
+            .collect::<Vec<u8>>(),
+    )
 }
 
 /// How much more gossip is let in until the next second.
@@ -116,8 +125,10 @@ impl Default for Budget {
 impl Budget {
     /// A second has begun.
     pub(crate) fn refill(&self) {
-        self.messages.store(limits::GOSSIP_MESSAGES_PER_SECOND_MAX, Ordering::Relaxed);
-        self.bytes.store(limits::GOSSIP_BYTES_PER_SECOND_MAX, Ordering::Relaxed);
+        self.messages
+            .store(limits::GOSSIP_MESSAGES_PER_SECOND_MAX, Ordering::Relaxed);
+        self.bytes
+            .store(limits::GOSSIP_BYTES_PER_SECOND_MAX, Ordering::Relaxed);
     }
 
     fn spend(&self, bytes: usize) -> bool {
@@ -127,7 +138,8 @@ impl Budget {
 
 fn take(of: &AtomicUsize, count: usize) -> bool {
     let less = |left: usize| left.checked_sub(count);
-    of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        .is_ok()
 }
 
 /// Refuses what is not for us before gossip remembers anything of it.
@@ -138,7 +150,8 @@ pub(crate) struct Screen {
 
 impl DataTransform for Screen {
     fn inbound_transform(&self, raw: RawMessage) -> Result<Message, io::Error> {
-        let known = from_topic(&raw.topic).is_some_and(|id| lock(&self.shared.topics).contains(&id));
+        let known =
+            from_topic(&raw.topic).is_some_and(|id| lock(&self.shared.topics).contains(&id));
         if !known {
             return Err(io::Error::other("no topic of ours"));
         }
@@ -181,7 +194,10 @@ impl fmt::Debug for Install {
 impl GossipHandler {
     /// Serves gossip with `inner`, or not at all.
     pub(crate) fn new(inner: Option<Inner>) -> Self {
-        Self { inner: inner.into_iter().map(|handler| (0, handler)).collect(), last: 0 }
+        Self {
+            inner: inner.into_iter().map(|handler| (0, handler)).collect(),
+            last: 0,
+        }
     }
 
     fn newest(&mut self) -> Option<&mut Inner> {
@@ -189,7 +205,10 @@ impl GossipHandler {
     }
 
     fn numbered(&mut self, number: u64) -> Option<&mut Inner> {
-        self.inner.iter_mut().find(|(at, _)| *at == number).map(|(_, handler)| handler)
+        self.inner
+            .iter_mut()
+            .find(|(at, _)| *at == number)
+            .map(|(_, handler)| handler)
     }
 }
 
@@ -281,7 +300,10 @@ mod tests {
     fn only_our_topics_pass_the_screen_and_only_so_much_in_a_second() {
         let shared = Arc::new(Shared::default());
         let budget = Arc::new(Budget::default());
-        let screen = Screen { shared: Arc::clone(&shared), budget: Arc::clone(&budget) };
+        let screen = Screen {
+            shared: Arc::clone(&shared),
+            budget: Arc::clone(&budget),
+        };
         let (ours, foreign) = (TopicId([1; 32]), TopicId([2; 32]));
         lock(&shared.topics).insert(ours);
         let passes = |topic: &TopicId, size| screen.inbound_transform(raw(topic, size)).is_ok();

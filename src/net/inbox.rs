@@ -23,7 +23,9 @@ pub struct NetEvents {
 
 impl NetEvents {
     pub(crate) fn of(inbox: &Arc<Inbox>) -> Self {
-        Self { inbox: Arc::clone(inbox) }
+        Self {
+            inbox: Arc::clone(inbox),
+        }
     }
 
     /// The next fact; none once the network has ended and everything is taken. Dropping the future loses
@@ -200,7 +202,10 @@ impl InFlight {
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Credit {
         self.messages.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
-        Credit { of: Arc::clone(self), bytes }
+        Credit {
+            of: Arc::clone(self),
+            bytes,
+        }
     }
 
     /// Messages waiting.
@@ -289,6 +294,8 @@ mod tests {
     }
 
     fn ready(stream: u64) -> NetEvent {
-        NetEvent::StreamReady { stream: StreamId(stream) }
+        NetEvent::StreamReady {
+            stream: StreamId(stream),
+        }
     }
 }

@@ -97,7 +97,11 @@ impl LaneHandler {
     }
 
     fn lanes(&self) -> &'static [Lane] {
-        if self.connection.member { MEMBER_LANES } else { STRANGER_LANES }
+        if self.connection.member {
+            MEMBER_LANES
+        } else {
+            STRANGER_LANES
+        }
     }
 
     fn report(&self, event: NetEvent) {
@@ -109,25 +113,40 @@ impl LaneHandler {
     }
 
     fn accept(&mut self, (lane, io): (Lane, Stream)) {
-        let of_lane = self.streams.iter().filter(|(id, of)| id.0 % 2 == 1 && of.lane == lane);
+        let of_lane = self
+            .streams
+            .iter()
+            .filter(|(id, of)| id.0 % 2 == 1 && of.lane == lane);
         let full = of_lane.count() >= limits_of(lane).streams;
         let unseen = self.connection.unseen.messages() >= limits::UNSEEN_STREAMS_MAX;
         if full || unseen || self.is_leaving() {
             return; // dropping it resets it
         }
         let (stream, outbox) = self.shared.accept(&self.connection, lane);
-        let event = NetEvent::StreamOpened { conn: self.connection.id, stream, lane };
+        let event = NetEvent::StreamOpened {
+            conn: self.connection.id,
+            stream,
+            lane,
+        };
         let credit = self.connection.unseen.take(0);
-        self.shared.inbox.put(self.connection.line(), event, Some(credit));
+        self.shared
+            .inbox
+            .put(self.connection.line(), event, Some(credit));
         self.add(stream, lane, io, outbox);
     }
 
     fn agreed(&mut self, opening: Opening, io: Stream) {
         self.opening = self.opening.saturating_sub(1);
-        let Opening { stream, lane, outbox } = opening;
+        let Opening {
+            stream,
+            lane,
+            outbox,
+        } = opening;
         let credit = outbox.ready.take(0);
         let event = NetEvent::StreamReady { stream };
-        self.shared.inbox.put(self.connection.line(), event, Some(credit));
+        self.shared
+            .inbox
+            .put(self.connection.line(), event, Some(credit));
         self.add(stream, lane, io, outbox);
     }
 
@@ -206,7 +225,9 @@ impl LaneHandler {
 
 impl fmt::Debug for LaneHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LaneHandler").field("conn", &self.connection.id).finish_non_exhaustive()
+        f.debug_struct("LaneHandler")
+            .field("conn", &self.connection.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -356,7 +377,11 @@ impl LaneStream {
 
     fn serve(&mut self, link: &mut Link<'_>, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.write(link, cx)?;
-        if matches!(self.ending, Ending::No) { self.read(link, cx) } else { Ok(()) }
+        if matches!(self.ending, Ending::No) {
+            self.read(link, cx)
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&mut self, link: &Link<'_>, cx: &mut Context<'_>) -> Result<(), Ended> {
@@ -398,7 +423,9 @@ impl LaneStream {
                 if self.outbox.ready.messages() == 0 {
                     let credit = self.outbox.ready.take(0);
                     let event = NetEvent::StreamReady { stream: link.id };
-                    link.shared.inbox.put(link.connection.line(), event, Some(credit));
+                    link.shared
+                        .inbox
+                        .put(link.connection.line(), event, Some(credit));
                 }
                 Ok(())
             }
@@ -422,7 +449,8 @@ impl LaneStream {
                     if let Some(allowance) = link.allowance {
                         *allowance = allowance.saturating_sub(count);
                     }
-                    self.deliver(link, buffer.get(..count).unwrap_or_default()).map(|()| true)
+                    self.deliver(link, buffer.get(..count).unwrap_or_default())
+                        .map(|()| true)
                 }
             };
             link.buffer = buffer;
@@ -455,8 +483,13 @@ impl LaneStream {
                 .map_err(|TooLarge| Ended::TooLarge)?;
             if let Some(message) = message {
                 let credit = self.backlog.take(message.len());
-                let event = NetEvent::StreamReceived { stream: link.id, message };
-                link.shared.inbox.put(link.connection.line(), event, Some(credit));
+                let event = NetEvent::StreamReceived {
+                    stream: link.id,
+                    message,
+                };
+                link.shared
+                    .inbox
+                    .put(link.connection.line(), event, Some(credit));
             }
         }
         Ok(())

@@ -52,16 +52,32 @@ pub(crate) struct LaneLimits {
 /// The bounds of a lane.
 pub(crate) fn limits_of(lane: Lane) -> LaneLimits {
     let (message, queue) = match lane {
-        Lane::Admission => (limits::ADMISSION_MESSAGE_BYTES_MAX, limits::ADMISSION_QUEUE_BYTES_MAX),
-        Lane::Control => (limits::CONTROL_MESSAGE_BYTES_MAX, limits::CONTROL_QUEUE_BYTES_MAX),
-        Lane::Input => (limits::INPUT_MESSAGE_BYTES_MAX, limits::INPUT_QUEUE_BYTES_MAX),
-        Lane::Screen => (limits::SCREEN_MESSAGE_BYTES_MAX, limits::SCREEN_QUEUE_BYTES_MAX),
+        Lane::Admission => (
+            limits::ADMISSION_MESSAGE_BYTES_MAX,
+            limits::ADMISSION_QUEUE_BYTES_MAX,
+        ),
+        Lane::Control => (
+            limits::CONTROL_MESSAGE_BYTES_MAX,
+            limits::CONTROL_QUEUE_BYTES_MAX,
+        ),
+        Lane::Input => (
+            limits::INPUT_MESSAGE_BYTES_MAX,
+            limits::INPUT_QUEUE_BYTES_MAX,
+        ),
+        Lane::Screen => (
+            limits::SCREEN_MESSAGE_BYTES_MAX,
+            limits::SCREEN_QUEUE_BYTES_MAX,
+        ),
     };
     let streams = match lane {
         Lane::Admission => limits::INBOUND_ADMISSION_STREAMS_MAX,
         Lane::Control | Lane::Input | Lane::Screen => limits::INBOUND_STREAMS_PER_LANE_MAX,
     };
-    LaneLimits { message, queue, streams }
+    LaneLimits {
+        message,
+        queue,
+        streams,
+    }
 }
 
 /// A connection, as both its task and the engine's side see it.
@@ -160,7 +176,11 @@ pub(crate) enum Next {
 
 impl Outbox {
     fn new(lane: Lane, wake: &Arc<AtomicWaker>) -> Arc<Self> {
-        Arc::new(Self { lane, queue: Mutex::default(), ready: InFlight::new(wake) })
+        Arc::new(Self {
+            lane,
+            queue: Mutex::default(),
+            ready: InFlight::new(wake),
+        })
     }
 
     fn push(&self, message: Vec<u8>) {
@@ -182,6 +202,11 @@ impl Outbox {
         lock(&self.queue).end.get_or_insert(End::Close);
     }
 
+    #[cfg(test)]
+    pub(crate) fn push_unchecked(&self, message: Vec<u8>) {
+        lock(&self.queue).messages.push_back(message);
+    }
+
     /// Moves waiting messages, framed, into `out` until it holds about `enough` bytes.
     pub(crate) fn fill(&self, out: &mut Vec<u8>, enough: usize) -> Next {
         let mut queue = lock(&self.queue);
@@ -191,7 +216,7 @@ impl Outbox {
         while out.len() < enough
             && let Some(message) = queue.messages.pop_front()
         {
-            queue.bytes -= message.len();
+            queue.bytes = queue.bytes.saturating_sub(message.len());
             frame(&message, out);
         }
         match (out.is_empty(), &queue.end) {
@@ -226,14 +251,19 @@ impl Shared {
         lock(&self.connections).remove(&connection.id);
         lock(&self.streams).retain(|_, (of, _)| of.id != connection.id);
         if !connection.ended.swap(true, Ordering::AcqRel) {
-            let event = NetEvent::Disconnected { conn: connection.id, ended };
+            let event = NetEvent::Disconnected {
+                conn: connection.id,
+                ended,
+            };
             self.inbox.put(connection.line(), event, None);
         }
     }
 
     /// How a connection ended that was not closed from here: in order if the peer had ended all its streams.
     pub(crate) fn end_of(&self, connection: &Connection, cause: Option<String>) -> Ended {
-        let open = lock(&self.streams).values().any(|(of, _)| of.id == connection.id);
+        let open = lock(&self.streams)
+            .values()
+            .any(|(of, _)| of.id == connection.id);
         match cause {
             Some(cause) if open => Ended::Failed(cause),
             Some(_) | None => Ended::Finished,
@@ -267,7 +297,11 @@ impl Shared {
             return self.inbox.put(Line::Connection(conn), event, None);
         };
         let outbox = self.register(&connection, stream, lane);
-        lock(&connection.asked).opens.push_back(Opening { stream, lane, outbox });
+        lock(&connection.asked).opens.push_back(Opening {
+            stream,
+            lane,
+            outbox,
+        });
         connection.wake.wake();
     }
 
@@ -281,12 +315,7 @@ impl Shared {
         (stream, self.register(connection, stream, lane))
     }
 
-    fn register(
-        &self,
-        connection: &Arc<Connection>,
-        stream: StreamId,
-        lane: Lane,
-    ) -> Arc<Outbox> {
+    fn register(&self, connection: &Arc<Connection>, stream: StreamId, lane: Lane) -> Arc<Outbox> {
         let outbox = Outbox::new(lane, &connection.wake);
         let entry = (Arc::clone(connection), Arc::clone(&outbox));
         lock(&self.streams).insert(stream, entry);
@@ -304,6 +333,14 @@ impl Shared {
             return;
         };
         outbox.push(message);
+        connection.wake.wake();
+    }
+
+    /// Queues a message past every bound, as a hostile peer would.
+    #[cfg(test)]
+    pub(crate) fn send_unchecked(&self, stream: StreamId, message: Vec<u8>) {
+        let (connection, outbox) = lock(&self.streams).get(&stream).cloned().unwrap();
+        outbox.push_unchecked(message);
         connection.wake.wake();
     }
 

@@ -131,7 +131,10 @@ impl Driver {
                 tracing::trace!(?event, "while closing");
             }
         };
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, closed).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, closed)
+            .await
+            .is_err()
+        {
             tracing::debug!("some connections did not close in time");
         }
         tokio::time::sleep(LAST_PACKETS).await;
@@ -152,7 +155,10 @@ impl Driver {
     }
 
     fn dial(&mut self, member: MemberId, addrs: &[Addr]) {
-        let failed = |reason: &str| NetEvent::DialFailed { peer: member, reason: reason.to_owned() };
+        let failed = |reason: &str| NetEvent::DialFailed {
+            peer: member,
+            reason: reason.to_owned(),
+        };
         let Some(peer) = to_peer(&member) else {
             return self.report(failed("no key of a member"));
         };
@@ -166,11 +172,16 @@ impl Driver {
         if addrs.is_empty() {
             return self.report(failed("no address to try"));
         }
-        let options =
-            DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addrs).build();
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addrs)
+            .build();
         if let Err(error) = self.swarm.dial(options) {
             let reason = reason_of(&error);
-            self.report(NetEvent::DialFailed { peer: member, reason });
+            self.report(NetEvent::DialFailed {
+                peer: member,
+                reason,
+            });
         }
     }
 
@@ -223,25 +234,38 @@ impl Driver {
     fn on_swarm_event(&mut self, event: SwarmEvent<GateEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_gate_event(event),
-            SwarmEvent::NewListenAddr { listener_id, address } => {
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
                 self.listening.add(listener_id, &address);
                 self.dirty = true;
             }
-            SwarmEvent::ExpiredListenAddr { listener_id, address } => {
+            SwarmEvent::ExpiredListenAddr {
+                listener_id,
+                address,
+            } => {
                 if self.listening.remove(listener_id, &address) {
                     tracing::info!(%address, "an address of this machine went away");
                     self.report(NetEvent::AddressExpired);
                 }
                 self.dirty = true;
             }
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                ..
+            } => {
                 tracing::warn!(?reason, "a listener ended");
                 self.listening.end(listener_id);
                 self.dirty = true;
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 if let Some(peer) = peer_id.as_ref().and_then(to_member) {
-                    self.report(NetEvent::DialFailed { peer, reason: reason_of(&error) });
+                    self.report(NetEvent::DialFailed {
+                        peer,
+                        reason: reason_of(&error),
+                    });
                 }
             }
             other => tracing::debug!(event = ?other, "the swarm says"),
@@ -250,7 +274,12 @@ impl Driver {
 
     fn on_gate_event(&mut self, event: GateEvent) {
         match event {
-            GateEvent::Gossip { name, from, topic, data } => {
+            GateEvent::Gossip {
+                name,
+                from,
+                topic,
+                data,
+            } => {
                 self.on_gossip(name, from, &topic, data);
             }
             GateEvent::Subscribed(topic) => self.resend(&topic),
@@ -274,7 +303,12 @@ impl Driver {
         if self.unjudged.len() > limits::GOSSIP_UNJUDGED_MAX {
             self.unjudged.pop_first();
         }
-        let event = NetEvent::Gossip { id, from: member, topic, data };
+        let event = NetEvent::Gossip {
+            id,
+            from: member,
+            topic,
+            data,
+        };
         self.shared.inbox.put(Line::Gossip, event, None);
     }
 
@@ -324,9 +358,9 @@ fn reason_of(error: &DialError) -> String {
         }
         DialError::LocalPeerId { address } => format!("{}: this node itself", shown(address)),
         DialError::Denied { cause } => cause.to_string(),
-        DialError::NoAddresses
-        | DialError::Aborted
-        | DialError::DialPeerConditionFalse(_) => error.to_string(),
+        DialError::NoAddresses | DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
+            error.to_string()
+        }
     };
     reason.chars().take(REASON_CHARS_MAX).collect()
 }

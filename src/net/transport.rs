@@ -114,7 +114,13 @@ impl Transport for FreshPorts {
         addr: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.0.dial(addr, DialOpts { port_use: PortUse::New, ..options })
+        self.0.dial(
+            addr,
+            DialOpts {
+                port_use: PortUse::New,
+                ..options
+            },
+        )
     }
 
     fn poll(
@@ -133,7 +139,10 @@ struct Bounded<M> {
 
 impl<M> Bounded<M> {
     fn new(muxer: M) -> Self {
-        Self { muxer, closing: None }
+        Self {
+            muxer,
+            closing: None,
+        }
     }
 }
 
@@ -161,7 +170,11 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for Bounded<M> {
             return Poll::Ready(outcome);
         }
         let sleep = || Box::pin(tokio::time::sleep(CLOSE_TIMEOUT));
-        this.closing.get_or_insert_with(sleep).as_mut().poll(cx).map(Ok)
+        this.closing
+            .get_or_insert_with(sleep)
+            .as_mut()
+            .poll(cx)
+            .map(Ok)
     }
 
     fn poll(
