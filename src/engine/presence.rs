@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::engine::command::PresenceUpdate;
-use crate::engine::documents::{ActorNonce, DocumentName, Incoming, PresenceState, Verdict};
+use crate::engine::documents::{
+    ActorNonce, DocumentName, Incoming, PresenceState, ScreenMark, Verdict,
+};
 use crate::engine::entropy::Entropy;
 use crate::engine::envelope::{PresenceMessage, PresencePlace};
-use crate::engine::ids::MemberId;
+use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{
     AWAY_AFTER, IDLE_AFTER, PRESENCE_HEARTBEAT, PRESENCE_HEARTBEATS_TO_LIVE, PRESENCE_INTERVAL,
     PRESENCE_MEMBERS_FULL_PACE,
@@ -68,6 +70,17 @@ impl Board {
         let before = self.mine.clone();
         change(&mut self.mine);
         self.changed |= before != self.mine;
+    }
+
+    /// The next opportunity to speak is taken even if nothing changed: somebody new listens.
+    pub fn say_again(&mut self) {
+        self.changed = true;
+    }
+
+    /// The newest versions of the screens that run here; they travel with the next message, and are no reason
+    /// for one.
+    pub fn note_screens(&mut self, screens: BTreeMap<TerminalId, ScreenMark>) {
+        self.mine.screens = screens;
     }
 
     /// The person did something.

@@ -605,6 +605,23 @@ impl Replica {
         }
     }
 
+    /// What a machine of admission needs of this replica.
+    pub fn session_context<'a>(
+        &'a mut self,
+        limits: &'a mut crate::engine::admission::SponsorLimits,
+        hints: &'a [crate::engine::admission::SponsorHint],
+        may_write: bool,
+    ) -> crate::engine::admission::SessionContext<'a> {
+        crate::engine::admission::SessionContext {
+            membership: &self.membership,
+            discovery_key: &self.secrets.discovery,
+            keyring: &self.keyring,
+            writer: may_write.then_some(&mut self.writer),
+            limits,
+            hints,
+        }
+    }
+
     /// Signs a statement of this member, keeps it and gives it to membership.
     ///
     /// # Errors
@@ -825,6 +842,11 @@ impl Records {
     /// One record.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
         self.records.get(&Key::new(table, key)).map(Vec::as_slice)
+    }
+
+    /// The values of a table, in the order of their places.
+    pub fn values(&self, table: Table) -> impl Iterator<Item = &[u8]> {
+        self.table(table).map(|(_, value)| value)
     }
 
     fn table(&self, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
