@@ -28,7 +28,6 @@ mod input;
 mod lease;
 mod order;
 mod sender;
-mod tail;
 #[cfg(test)]
 mod tests;
 
