@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use crate::engine::command::{Command, Typing};
+use crate::engine::command::Typing;
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{CHAT_MENTIONS_MAX, CHAT_TEXT_BYTES_MAX};
 use crate::engine::time::Now;
@@ -39,7 +39,10 @@ pub(super) enum Said {
     /// The pane closes.
     Close,
     /// A message is to be sent.
-    Message(Command),
+    Message {
+        text: String,
+        mentions: Vec<MemberId>,
+    },
 }
 
 /// The pane as drawn.
@@ -109,7 +112,7 @@ impl Chat {
         self.scrolled = 0;
         let text = self.line.take();
         let mentions = mentions(&text, view);
-        Said::Message(Command::PostMessage { text, reply: None, mentions, anchor: None })
+        Said::Message { text, mentions }
     }
 
     pub(super) fn draw(&mut self, view: &View, now: Now, area: Rect, theme: Theme) -> DrawnChat {
@@ -285,12 +288,12 @@ mod tests {
 
         let said = write(&mut chat, &view, "hi @Bob, and @eveline");
 
-        let Said::Message(Command::PostMessage { text, mentions, .. }) = said else { panic!("{said:?}") };
+        let Said::Message { text, mentions } = said else { panic!("{said:?}") };
         assert_eq!(text, "hi @Bob, and @eveline");
         assert_eq!(mentions, [sample::member(2)]);
         assert_eq!(chat.key(Key::Enter, &view), Said::Stay);
         chat.restore("hi");
-        assert!(matches!(chat.key(Key::Enter, &view), Said::Message(_)));
+        assert!(matches!(chat.key(Key::Enter, &view), Said::Message { .. }));
     }
 
     #[test]

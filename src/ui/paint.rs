@@ -458,7 +458,8 @@ mod tests {
 
     /// A second terminal as witness: what it shows after the bytes.
     fn witness(painted: &[Vec<u8>]) -> Vec<String> {
-        let mut parser = vt100::Parser::new(SIZE.rows, SIZE.cols, 0);
+        let side = |length| std::num::NonZero::new(length).unwrap();
+        let mut parser = vt100::Parser::new(side(SIZE.rows), side(SIZE.cols), 0);
         painted.iter().for_each(|bytes| parser.process(bytes));
         parser.screen().rows(0, SIZE.cols).map(|row| row.trim_end().to_owned()).collect()
     }

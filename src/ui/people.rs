@@ -280,7 +280,7 @@ mod tests {
         let mut people = People::open(&view, view.terminals.first());
 
         let shown = drawn(&people, &view, 6);
-        assert_eq!(shown[1], "│ ? mallory\\u{1b}[2J\\u{202…  waits to be let│");
+        assert_eq!(shown[1], "│ ? mallory\\u{1b}[2J\\u{202e}  waits to be l│");
 
         let choice = people.key(Key::Char('a'), &view, None);
         let Choice::Command(Command::Approve { approval }, _) = choice else { panic!("{choice:?}") };

@@ -82,7 +82,7 @@ pub(super) enum Typed {
 }
 
 /// A paste is collected whole before it goes anywhere; larger ones belong into a file.
-pub(super) const PASTE_BYTES_MAX: usize = 512 * 1024;
+pub(super) const PASTE_BYTES_MAX: usize = 128 * 1024;
 
 const PASTE_BEGINS: &[u8] = b"\x1b[200~";
 const PASTE_ENDS: &[u8] = b"\x1b[201~";

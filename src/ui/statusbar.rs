@@ -74,9 +74,10 @@ pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
     if let Some(terminal) = terminal {
         parts.push(Part::new(50, plain, words::presenter(view, terminal)));
     }
-    parts.push(Part::new(60, plain, [format!("{count} here")]));
+    parts.push(Part::new(60, plain, [format!("{count} here"), String::new()]));
     parts.push(Part::new(10, plain, [format!(": {}", text::cut(&names, 40)), String::new()]).joined());
-    parts.push(Part::new(80, plain, words::connection(view)));
+    parts.push(Part::new(88, plain, words::connection(view)));
+    parts.push(Part::new(72, plain, words::waits_for(view)).joined());
     parts.push(Part::new(15, plain, [reached(facts).unwrap_or_default(), String::new()]));
     parts.extend(marks(facts));
     parts.push(Part::new(30, theme.faint(), [format!("{prefix} ? help"), format!("{prefix} ?"), String::new()]));
@@ -87,7 +88,7 @@ pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
 pub(super) fn menu(reader: Reader, prefix: Prefix, theme: Theme) -> Vec<Part> {
     let first = Part::new(99, theme.asking(), [format!(" {prefix} ")]);
     let keys = bindings(reader).into_iter().map(|(key, word, _)| {
-        Part::new(10, Style::new(), [format!("{key} {word}"), key.to_owned()])
+        Part::new(10, Style::new(), [format!("  {key} {word}"), format!("  {key}")]).joined()
     });
     std::iter::once(first).chain(keys).collect()
 }
@@ -137,7 +138,7 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
     if let Some(terminal) = terminal {
         if facts.cropped {
             let size = format!("part of {}x{}", terminal.cols, terminal.rows);
-            marks.push(Part::new(70, Style::new(), [size, "part".to_owned()]));
+            marks.push(Part::new(70, Style::new(), [size, "part".to_owned(), String::new()]));
         }
         match terminal.picture {
             Picture::Stale => {
@@ -148,7 +149,7 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
     }
     if facts.unread > 0 {
         let long = format!(" {} new in chat ", facts.unread);
-        marks.push(Part::new(75, theme.asking(), [long, format!(" {} new ", facts.unread)]));
+        marks.push(Part::new(75, theme.asking(), [long, format!(" {} new ", facts.unread), String::new()]));
     }
     if facts.questions > 0 {
         let long = format!(" {} to decide ", facts.questions);
@@ -257,13 +258,18 @@ mod tests {
         view.terminals[0].picture = Picture::Stale;
         view.connection =
             ConnectionView::Offline { waiting: 2, waits_for: "looking for bob on this network".into() };
+        assert_eq!(
+            row(&parts(facts(&view)), 80),
+            " read-only  │ offline, 2 waiting: looking for bob on this… │  picture is behind"
+        );
+
         let facts = Facts { cropped: true, unread: 3, questions: 1, ..facts(&view) };
 
         assert_eq!(
             row(&parts(facts), 80),
-            " read-only  │ 3 here │ offline │ part │  behind  │  3 new  │  ?"
+            " read-only  │ offline, 2 waiting │ part │  behind  │  3 new  │  1 to decide"
         );
-        assert_eq!(row(&parts(facts), 60), " read-only  │ 3 here │ offline │ part │  behind  │  3 new  │  ?");
+        assert_eq!(row(&parts(facts), 50), " read-only  │ offline │  behind  │  1 to decide");
     }
 
     #[test]
@@ -283,9 +289,9 @@ mod tests {
         let menu = menu(Reader { hosts: false, owns: false }, Prefix::default(), Theme::new(true));
         assert_eq!(
             row(&menu, 100),
-            " Ctrl-]  │ c chat │ p people │ r control │ d detach │ x leave │ y copy │ ? help"
+            " Ctrl-]   c chat  p people  r control  d detach  x leave  y copy  ? help"
         );
-        assert_eq!(row(&menu, 40), " Ctrl-]  │ c │ p │ r │ d │ x │ y │ ?");
+        assert_eq!(row(&menu, 40), " Ctrl-]   c  p  r  d  x  y copy  ? help");
     }
 
     #[test]

@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
-        assert_eq!(wrap("  abc", 3), ["  ", "abc"]);
+        assert_eq!(wrap("  abc", 3), [" ", "abc"]);
     }
 
     #[test]

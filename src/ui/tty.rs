@@ -25,6 +25,9 @@ use crate::ui::layout::Size;
 /// Alternate screen, no cursor until the first picture, pastes marked, no wrapping at the right edge.
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[?7l\x1b[0m\x1b[2J";
 
+/// The same for a terminal whose alternate screen was never left.
+const RESUME: &[u8] = b"\x1b\\\x1b[?25l\x1b[?2004h\x1b[?7l\x1b[0m\x1b[2J";
+
 /// Ends a string or sequence that may have been cut, then takes back each mode that this program sets while it
 /// paints: synchronized update, application keys, pastes, wrapping, cursor, colours; last the alternate screen.
 const LEAVE: &[u8] = b"\x1b\\\x1b[?2026l\x1b[?1l\x1b>\x1b[?2004l\x1b[?7h\x1b[0 q\x1b[?25h\x1b[0m\x1b[?1049l";
@@ -33,7 +36,7 @@ const LEAVE: &[u8] = b"\x1b\\\x1b[?2026l\x1b[?1l\x1b>\x1b[?2004l\x1b[?7h\x1b[0 q
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Bytes taken from the terminal at once.
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 
 /// What must be put back.
 #[derive(Debug)]
@@ -71,9 +74,8 @@ impl Tty {
         let stdin = io::stdin();
         let keys = if isatty(&stdin) { name_of(&stdin) } else { controlling() };
         Ok(Self {
-            input: AsyncFd::with_interest(open(&keys)?, Interest::READABLE).map_err(UiError::Io)?,
-            output: AsyncFd::with_interest(open(&name_of(&stdout))?, Interest::WRITABLE)
-                .map_err(UiError::Io)?,
+            input: watched(open(&keys)?, Interest::READABLE)?,
+            output: watched(open(&name_of(&stdout))?, Interest::WRITABLE)?,
             queued: Vec::new(),
             written: 0,
         })
@@ -105,6 +107,21 @@ impl Tty {
         Ok(())
     }
 
+    /// Takes the terminal over again after the process was stopped from outside: the shell may have changed it.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        let before = {
+            let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
+            entered.as_ref().map(|entered| entered.before.clone())
+        };
+        let Some(mut raw) = before else { return self.enter() };
+        raw.make_raw();
+        tcsetattr(self.input.get_ref(), OptionalActions::Now, &raw)?;
+        self.queued.clear();
+        self.written = 0;
+        self.queue(RESUME);
+        Ok(())
+    }
+
     /// Gives the terminal back as it was.
     pub(super) fn leave(&mut self) {
         self.queued.clear();
@@ -113,7 +130,7 @@ impl Tty {
     }
 
     /// Waits for keys. No bytes: the terminal is gone.
-    pub(super) async fn read(&mut self) -> Vec<u8> {
+    pub(super) async fn read(&self) -> Vec<u8> {
         let mut buffer = vec![0; READ_BYTES];
         let read = self.input.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await;
         buffer.truncate(read.unwrap_or(0));
@@ -185,6 +202,14 @@ fn open(path: &PathBuf) -> Result<File, UiError> {
         .or_else(|_| rustix::fs::open(controlling(), flags, Mode::empty()))
         .map(File::from)
         .map_err(|error| UiError::NoTerminal(format!("cannot open {}: {error}", path.display())))
+}
+
+#[expect(unsafe_code, reason = "tokio cannot know that a file keeps its descriptor")]
+fn watched(file: File, interest: Interest) -> Result<AsyncFd<File>, UiError> {
+    // SAFETY: a `File` owns its descriptor, always names the same one, and keeps it open until it is dropped; the
+    // `AsyncFd` owns the file and is never taken apart.
+    let watched = unsafe { AsyncFd::register_with_interest(file, interest) };
+    watched.map_err(|error| UiError::Io(error.into()))
 }
 
 /// Puts the terminal back if it is taken over; once, whoever comes first.

@@ -101,16 +101,22 @@ pub(super) fn connection(view: &View) -> Vec<String> {
         ConnectionView::CatchingUp { waiting } => {
             vec![format!("catching up, {waiting} to come"), "catching up".to_owned()]
         }
-        ConnectionView::Offline { waiting, waits_for } => {
-            let short = match waiting {
-                0 => "offline".to_owned(),
-                waiting => format!("offline, {waiting} waiting"),
-            };
+        ConnectionView::Offline { waiting: 0, .. } => vec!["offline".to_owned()],
+        ConnectionView::Offline { waiting, .. } => {
+            vec![format!("offline, {waiting} waiting"), "offline".to_owned()]
+        }
+    }
+}
+
+/// What the program waits for while it is offline, from long to short.
+pub(super) fn waits_for(view: &View) -> Vec<String> {
+    match &view.connection {
+        ConnectionView::Offline { waits_for, .. } if !waits_for.is_empty() => {
             let waits_for = text::shown(waits_for);
-            if waits_for.is_empty() {
-                return vec![short];
-            }
-            vec![format!("{short}: {waits_for}"), short, "offline".to_owned()]
+            vec![format!(": {waits_for}"), format!(": {}", text::cut(&waits_for, 24)), String::new()]
+        }
+        ConnectionView::Offline { .. } | ConnectionView::Live | ConnectionView::CatchingUp { .. } => {
+            Vec::new()
         }
     }
 }
@@ -204,11 +210,8 @@ mod tests {
         let mut view = sample::view();
         view.connection =
             ConnectionView::Offline { waiting: 3, waits_for: "looking for \x1b[31mbob".into() };
-        assert_eq!(connection(&view), [
-            "offline, 3 waiting: looking for \\u{1b}[31mbob",
-            "offline, 3 waiting",
-            "offline"
-        ]);
+        assert_eq!(connection(&view), ["offline, 3 waiting", "offline"]);
+        assert_eq!(waits_for(&view)[0], ": looking for \\u{1b}[31mbob");
         view.connection = ConnectionView::CatchingUp { waiting: 12 };
         assert_eq!(connection(&view)[0], "catching up, 12 to come");
     }
