@@ -147,7 +147,9 @@ impl App {
 
     /// The terminal that is shown: the hosted one, else the first open one, else the last there was.
     pub(super) fn terminal<'a>(&self, view: &'a View) -> Option<&'a TerminalView> {
-        let hosted = self.host.and_then(|id| view.terminals.iter().find(|one| one.id == id));
+        let hosted = self
+            .host
+            .and_then(|id| view.terminals.iter().find(|one| one.id == id));
         hosted
             .or_else(|| view.terminals.iter().find(|one| one.open))
             .or_else(|| view.terminals.last())
@@ -163,7 +165,11 @@ impl App {
 
     /// Where the keys go.
     pub(super) fn focus(&self) -> Focus {
-        if self.pane.is_some() && !self.aside { Focus::Pane } else { Focus::Terminal }
+        if self.pane.is_some() && !self.aside {
+            Focus::Pane
+        } else {
+            Focus::Terminal
+        }
     }
 
     /// Whether the next key is a command.
@@ -182,7 +188,10 @@ impl App {
 
     /// The first actions: the person is there, the shell gets the window's size.
     pub(super) fn started(&mut self, view: &View, now: Now) -> Vec<Action> {
-        let attached = PresenceUpdate { attached: Some(true), ..PresenceUpdate::default() };
+        let attached = PresenceUpdate {
+            attached: Some(true),
+            ..PresenceUpdate::default()
+        };
         let mut actions = vec![presence(attached)];
         actions.extend(self.resize(view));
         actions.extend(self.viewed(view, now));
@@ -197,7 +206,11 @@ impl App {
         if self.pane == Some(Pane::Chat) {
             self.messages_seen = view.messages_total;
         }
-        if let Some(notice) = view.notices.last().filter(|notice| notice.number > self.notice_seen) {
+        if let Some(notice) = view
+            .notices
+            .last()
+            .filter(|notice| notice.number > self.notice_seen)
+        {
             self.notice_seen = notice.number;
             self.say(text::shown(&notice.text), false, now);
         }
@@ -213,7 +226,10 @@ impl App {
         }
         self.watched = shown;
         let active = Some(shown.map(Active::Terminal));
-        vec![presence(PresenceUpdate { active, ..PresenceUpdate::default() })]
+        vec![presence(PresenceUpdate {
+            active,
+            ..PresenceUpdate::default()
+        })]
     }
 
     /// Takes an event: what of it a person wants to know is said in the status row.
@@ -254,15 +270,24 @@ impl App {
         let toast = self.toast.as_ref().map(|toast| toast.until);
         let typing = self.typing.map(|(_, until)| until);
         let leaving = self.leaving.as_ref().map(|(_, until)| *until);
-        [toast, typing, self.resize_due, self.held_until, leaving, self.clock_due(view, now)]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            toast,
+            typing,
+            self.resize_due,
+            self.held_until,
+            leaving,
+            self.clock_due(view, now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Ages and remaining times on the screen go on.
     fn clock_due(&self, view: &View, now: Now) -> Option<Mono> {
-        let ends = self.terminal(view).and_then(|terminal| terminal.control.ends);
+        let ends = self
+            .terminal(view)
+            .and_then(|terminal| terminal.control.ends);
         let soon = ends.is_some_and(|ends| ends.since(now.wall) <= Duration::from_secs(61));
         let ages = matches!(self.pane, Some(Pane::Chat | Pane::People));
         match (soon, ages || ends.is_some()) {
@@ -292,7 +317,11 @@ impl App {
             self.resize_due = None;
             actions.extend(self.resize(view));
         }
-        if let Some((end, _)) = self.leaving.as_ref().filter(|(_, until)| is_over(Some(*until))) {
+        if let Some((end, _)) = self
+            .leaving
+            .as_ref()
+            .filter(|(_, until)| is_over(Some(*until)))
+        {
             actions.push(Action::End(end.clone()));
         }
         actions
@@ -358,8 +387,12 @@ impl App {
             return Vec::new();
         };
         let (terminal, standing) = (terminal.id, Standing::of(terminal));
-        let input =
-            Command::Input { terminal, bytes, source: InputSource::Key, timeout: None };
+        let input = Command::Input {
+            terminal,
+            bytes,
+            source: InputSource::Key,
+            timeout: None,
+        };
         let mut actions = vec![Action::Ask(input, Purpose::Keys)];
         match standing {
             Standing::Host | Standing::HostWatches | Standing::Controls => {
@@ -371,7 +404,9 @@ impl App {
     }
 
     fn key_for_pane(&mut self, key: Key, view: &View, now: Now) -> Vec<Action> {
-        let Some(pane) = self.pane else { return Vec::new() };
+        let Some(pane) = self.pane else {
+            return Vec::new();
+        };
         if key == Key::Tab {
             self.aside = true;
             return Vec::new();
@@ -409,7 +444,12 @@ impl App {
             Said::Message { text, mentions } => {
                 let mut actions = self.types_no_more();
                 let purpose = Purpose::Message(text.clone());
-                let command = Command::PostMessage { text, reply: None, mentions, anchor: None };
+                let command = Command::PostMessage {
+                    text,
+                    reply: None,
+                    mentions,
+                    anchor: None,
+                };
                 actions.push(Action::Ask(command, purpose));
                 actions
             }
@@ -448,7 +488,11 @@ impl App {
             | Key::PageUp
             | Key::PageDown
             | Key::Unknown => {
-                self.say(format!("no such key; {} ? shows them", self.prefix), false, now);
+                self.say(
+                    format!("no such key; {} ? shows them", self.prefix),
+                    false,
+                    now,
+                );
             }
         }
         Vec::new()
@@ -489,10 +533,16 @@ impl App {
 
     fn copy_ticket(&mut self, view: &View, now: Now) -> Vec<Action> {
         let usable = view.invites.iter().filter(|invite| invite.open);
-        let newest = usable.filter(|invite| invite.ticket.is_some()).max_by_key(|invite| invite.created);
+        let newest = usable
+            .filter(|invite| invite.ticket.is_some())
+            .max_by_key(|invite| invite.created);
         match newest.and_then(|invite| invite.ticket.clone()) {
             Some(ticket) => {
-                self.say("the ticket is in the clipboard, if your terminal allows it", false, now);
+                self.say(
+                    "the ticket is in the clipboard, if your terminal allows it",
+                    false,
+                    now,
+                );
                 vec![Action::Copy(ticket)]
             }
             None => {
@@ -503,14 +553,21 @@ impl App {
     }
 
     fn request_or_release(&mut self, view: &View, now: Now) -> Vec<Action> {
-        match self.terminal(view).map(|terminal| (Standing::of(terminal), terminal.host)) {
+        match self
+            .terminal(view)
+            .map(|terminal| (Standing::of(terminal), terminal.host))
+        {
             None => self.say("there is no terminal to control", true, now),
             Some((Standing::Host | Standing::HostWatches, _)) => {
                 self.say("this terminal is yours: just type", false, now);
             }
             Some((Standing::Asked, host)) => {
                 let host = words::name_of(view, &host);
-                self.say(format!("you have asked already: {host} decides"), false, now);
+                self.say(
+                    format!("you have asked already: {host} decides"),
+                    false,
+                    now,
+                );
             }
             Some((Standing::Controls, _)) => {
                 return self.control(ControlCommand::Release, "you gave control back", view);
@@ -525,7 +582,9 @@ impl App {
 
     /// Gives control to who asked first; with nobody asking, the person chooses.
     fn grant(&mut self, view: &View, now: Now) -> Vec<Action> {
-        let first = self.terminal(view).and_then(|terminal| terminal.control.requests.first());
+        let first = self
+            .terminal(view)
+            .and_then(|terminal| terminal.control.requests.first());
         let Some(to) = first.copied() else {
             if self.pane != Some(Pane::People) {
                 self.toggle(Pane::People, view);
@@ -539,17 +598,28 @@ impl App {
     }
 
     fn lock(&self, view: &View) -> Vec<Action> {
-        let locked = self.terminal(view).is_some_and(|terminal| terminal.control.locked);
+        let locked = self
+            .terminal(view)
+            .is_some_and(|terminal| terminal.control.locked);
         if locked {
             self.control(ControlCommand::Unlock, "others may get control again", view)
         } else {
-            self.control(ControlCommand::Lock, "locked: nobody else gets control", view)
+            self.control(
+                ControlCommand::Lock,
+                "locked: nobody else gets control",
+                view,
+            )
         }
     }
 
     fn control(&self, command: ControlCommand, done: &str, view: &View) -> Vec<Action> {
-        let Some(terminal) = self.terminal(view) else { return Vec::new() };
-        let command = Command::Control { terminal: terminal.id, command };
+        let Some(terminal) = self.terminal(view) else {
+            return Vec::new();
+        };
+        let command = Command::Control {
+            terminal: terminal.id,
+            command,
+        };
         vec![Action::Ask(command, Purpose::Done(done.to_owned()))]
     }
 
@@ -563,7 +633,10 @@ impl App {
                 Some(Standing::Asked) => "read-only: you have asked for control".to_owned(),
                 Some(Standing::Locked) => "read-only: the host has locked all input".to_owned(),
                 Some(
-                    Standing::Host | Standing::HostWatches | Standing::Controls | Standing::ReadOnly,
+                    Standing::Host
+                    | Standing::HostWatches
+                    | Standing::Controls
+                    | Standing::ReadOnly,
                 )
                 | None => format!("read-only: {} r asks for control", self.prefix),
             };
@@ -576,27 +649,51 @@ impl App {
     }
 
     fn say(&mut self, text: impl Into<String>, alarm: bool, now: Now) {
-        self.toast = Some(Toast { text: text.into(), alarm, until: now.mono + SAID_FOR });
+        self.toast = Some(Toast {
+            text: text.into(),
+            alarm,
+            until: now.mono + SAID_FOR,
+        });
     }
 
     fn types(&mut self, typing: Typing, now: Now) -> Vec<Action> {
         let known = self.typing.is_some_and(|(before, _)| before == typing);
         self.typing = Some((typing, now.mono + TYPING_FOR));
-        let update = PresenceUpdate { typing: Some(Some(typing)), ..PresenceUpdate::default() };
-        if known { Vec::new() } else { vec![presence(update)] }
+        let update = PresenceUpdate {
+            typing: Some(Some(typing)),
+            ..PresenceUpdate::default()
+        };
+        if known {
+            Vec::new()
+        } else {
+            vec![presence(update)]
+        }
     }
 
     fn types_no_more(&mut self) -> Vec<Action> {
-        let update = PresenceUpdate { typing: Some(None), ..PresenceUpdate::default() };
-        if self.typing.take().is_some() { vec![presence(update)] } else { Vec::new() }
+        let update = PresenceUpdate {
+            typing: Some(None),
+            ..PresenceUpdate::default()
+        };
+        if self.typing.take().is_some() {
+            vec![presence(update)]
+        } else {
+            Vec::new()
+        }
     }
 
     /// Brings the hosted shell to the window's size, unless its size is fixed.
     fn resize(&self, view: &View) -> Option<Action> {
-        let terminal = self.terminal(view).filter(|one| Some(one.id) == self.host && one.open)?;
+        let terminal = self
+            .terminal(view)
+            .filter(|one| Some(one.id) == self.host && one.open)?;
         let Size { cols, rows } = self.window.of_shell();
         let fits = self.fixed_size || (terminal.cols, terminal.rows) == (cols, rows);
-        let command = Command::ResizeTerminal { terminal: terminal.id, cols, rows };
+        let command = Command::ResizeTerminal {
+            terminal: terminal.id,
+            cols,
+            rows,
+        };
         (!fits).then_some(Action::Ask(command, Purpose::Quiet))
     }
 }

@@ -55,7 +55,10 @@ pub(super) struct DrawnChat {
 
 impl Default for Chat {
     fn default() -> Self {
-        Self { line: EditLine::new(CHAT_TEXT_BYTES_MAX), scrolled: 0 }
+        Self {
+            line: EditLine::new(CHAT_TEXT_BYTES_MAX),
+            scrolled: 0,
+        }
     }
 }
 
@@ -133,8 +136,17 @@ impl Chat {
         }
         let y = inner.bottom().saturating_sub(1);
         let (written, column) = self.line.window(inner.width.saturating_sub(2));
-        cells.set_stringn(inner.x, y, format!("> {written}"), usize::from(inner.width), theme.strong());
-        DrawnChat { cells, caret: (inner.x.saturating_add(2).saturating_add(column), y) }
+        cells.set_stringn(
+            inner.x,
+            y,
+            format!("> {written}"),
+            usize::from(inner.width),
+            theme.strong(),
+        );
+        DrawnChat {
+            cells,
+            caret: (inner.x.saturating_add(2).saturating_add(column), y),
+        }
     }
 }
 
@@ -180,7 +192,11 @@ fn heading(view: &View, message: &MessageView, now: Now, theme: Theme) -> Line<'
         Some(one) => text::name(&one.name, 24),
         None => text::name(&message.name, 24),
     };
-    let name = if name.trim().is_empty() { message.from.short() } else { name };
+    let name = if name.trim().is_empty() {
+        message.from.short()
+    } else {
+        name
+    };
     let when = if message.from_the_future {
         "  its clock is ahead".to_owned()
     } else {
@@ -190,7 +206,10 @@ fn heading(view: &View, message: &MessageView, now: Now, theme: Theme) -> Line<'
         }
     };
     let colour = known.map_or(0, |one| one.colour);
-    Line::from(vec![Span::styled(name, theme.member(colour)), Span::styled(when, theme.faint())])
+    Line::from(vec![
+        Span::styled(name, theme.member(colour)),
+        Span::styled(when, theme.faint()),
+    ])
 }
 
 fn push_message(
@@ -202,14 +221,21 @@ fn push_message(
 ) {
     let cols = usize::from(cols);
     if let Some(answered) = answered(view, message) {
-        rows.push(Line::styled(text::cut(&format!(" ↪ {answered}"), cols), theme.faint()));
+        rows.push(Line::styled(
+            text::cut(&format!(" ↪ {answered}"), cols),
+            theme.faint(),
+        ));
     }
     let names_me = message.mentions.contains(&view.me);
     let mark = if names_me { "»" } else { " " };
     for line in message.text.lines() {
         for row in text::wrap(&text::shown(line), cols.saturating_sub(1)) {
             let row = format!("{mark}{row}");
-            rows.push(if names_me { Line::styled(row, theme.strong()) } else { Line::raw(row) });
+            rows.push(if names_me {
+                Line::styled(row, theme.strong())
+            } else {
+                Line::raw(row)
+            });
         }
     }
 }
@@ -217,7 +243,11 @@ fn push_message(
 fn answered(view: &View, message: &MessageView) -> Option<String> {
     let id = message.reply.as_ref()?;
     let answered = view.messages.iter().find(|one| one.id == *id)?;
-    Some(format!("{}: {}", words::name_of(view, &answered.from), text::shown(&answered.text)))
+    Some(format!(
+        "{}: {}",
+        words::name_of(view, &answered.from),
+        text::shown(&answered.text)
+    ))
 }
 
 /// The members that a text names as `@name`, in any case.
@@ -227,12 +257,17 @@ fn mentions(written: &str, view: &View) -> Vec<MemberId> {
         let name = name.trim().to_lowercase();
         !name.is_empty()
             && written.match_indices('@').any(|(at, sign)| {
-                let after = written.get(at.saturating_add(sign.len())..).unwrap_or_default();
+                let after = written
+                    .get(at.saturating_add(sign.len())..)
+                    .unwrap_or_default();
                 let rest = after.strip_prefix(&name);
                 rest.is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
             })
     };
-    let others = view.participants.iter().filter(|one| !one.me && named(&one.name));
+    let others = view
+        .participants
+        .iter()
+        .filter(|one| !one.me && named(&one.name));
     others.map(|one| one.id).take(CHAT_MENTIONS_MAX).collect()
 }
 
@@ -246,7 +281,11 @@ mod tests {
         let area = Rect::new(0, 0, cols, height);
         let drawn = chat.draw(view, sample::NOW, area, Theme::new(true)).cells;
         (0..height)
-            .map(|y| (0..cols).map(|x| drawn[(x, y)].symbol()).collect::<String>())
+            .map(|y| {
+                (0..cols)
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect::<String>()
+            })
             .collect()
     }
 
@@ -268,17 +307,20 @@ mod tests {
         view.messages[0].time = Wall(sample::NOW.wall.0 - 90_000);
         view.participants[2].typing = Some(Typing::Chat);
 
-        assert_eq!(drawn(&mut Chat::default(), &view, 24, 9), [
-            "┌ collab-p2p: chat ────┐",
-            "│bob  1 min ago        │",
-            "│ look at the third    │",
-            "│ line, please         │",
-            "│ there                │",
-            "│anna                  │",
-            "│ aha                  │",
-            "│>                     │",
-            "└ eve writes… ─────────┘",
-        ]);
+        assert_eq!(
+            drawn(&mut Chat::default(), &view, 24, 9),
+            [
+                "┌ collab-p2p: chat ────┐",
+                "│bob  1 min ago        │",
+                "│ look at the third    │",
+                "│ line, please         │",
+                "│ there                │",
+                "│anna                  │",
+                "│ aha                  │",
+                "│>                     │",
+                "└ eve writes… ─────────┘",
+            ]
+        );
     }
 
     #[test]
@@ -288,7 +330,9 @@ mod tests {
 
         let said = write(&mut chat, &view, "hi @Bob, and @eveline");
 
-        let Said::Message { text, mentions } = said else { panic!("{said:?}") };
+        let Said::Message { text, mentions } = said else {
+            panic!("{said:?}")
+        };
         assert_eq!(text, "hi @Bob, and @eveline");
         assert_eq!(mentions, [sample::member(2)]);
         assert_eq!(chat.key(Key::Enter, &view), Said::Stay);
@@ -299,19 +343,33 @@ mod tests {
     #[test]
     fn older_messages_are_scrolled_to_and_sending_returns() {
         let mut view = sample::view();
-        view.messages = (0..30).map(|n| sample::message(2, "bob", &format!("number {n}"))).collect();
+        view.messages = (0..30)
+            .map(|n| sample::message(2, "bob", &format!("number {n}")))
+            .collect();
         let mut chat = Chat::default();
-        assert_eq!(drawn(&mut chat, &view, 24, 6)[3], "│ number 29            │");
+        assert_eq!(
+            drawn(&mut chat, &view, 24, 6)[3],
+            "│ number 29            │"
+        );
 
         chat.key(Key::PageUp, &view);
-        assert_eq!(drawn(&mut chat, &view, 24, 6)[3], "│ number 19            │");
+        assert_eq!(
+            drawn(&mut chat, &view, 24, 6)[3],
+            "│ number 19            │"
+        );
         for _ in 0..9 {
             chat.key(Key::PageUp, &view);
         }
-        assert_eq!(drawn(&mut chat, &view, 24, 6)[1], "│bob                   │");
+        assert_eq!(
+            drawn(&mut chat, &view, 24, 6)[1],
+            "│bob                   │"
+        );
 
         write(&mut chat, &view, "x");
-        assert_eq!(drawn(&mut chat, &view, 24, 6)[3], "│ number 29            │");
+        assert_eq!(
+            drawn(&mut chat, &view, 24, 6)[3],
+            "│ number 29            │"
+        );
     }
 
     #[test]
@@ -319,13 +377,20 @@ mod tests {
         let mut view = sample::view();
         view.messages = vec![sample::message(2, "bob", "you there?")];
         view.messages[0].mentions = vec![sample::member(1)];
-        assert_eq!(drawn(&mut Chat::default(), &view, 24, 6)[2], "│»you there?           │");
+        assert_eq!(
+            drawn(&mut Chat::default(), &view, 24, 6)[2],
+            "│»you there?           │"
+        );
     }
 
     #[test]
     fn hostile_messages_are_shown_not_obeyed() {
         let mut view = sample::view();
-        view.messages = vec![sample::message(8, "\x1b[2J", "a\x1b]52;c;eA==\x07b\n\u{9b}2J\rc")];
+        view.messages = vec![sample::message(
+            8,
+            "\x1b[2J",
+            "a\x1b]52;c;eA==\x07b\n\u{9b}2J\rc",
+        )];
         let shown = drawn(&mut Chat::default(), &view, 60, 8).concat();
         assert!(!shown.chars().any(char::is_control), "{shown:?}");
         assert!(shown.contains("a\\u{1b}]52;c;eA==\\u{7}b"), "{shown:?}");

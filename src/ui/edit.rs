@@ -18,7 +18,11 @@ pub(super) struct EditLine {
 impl EditLine {
     /// An empty line for at most so many bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { text: String::new(), cursor: 0, bytes_max }
+        Self {
+            text: String::new(),
+            cursor: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn text(&self) -> &str {
@@ -69,12 +73,18 @@ impl EditLine {
 
     /// The part of the line around the cursor that fits, as it is shown, and the column of the cursor in it.
     pub(super) fn window(&self, cols: u16) -> (String, u16) {
-        let (left, right) = self.text.split_at_checked(self.cursor).unwrap_or((&self.text, ""));
+        let (left, right) = self
+            .text
+            .split_at_checked(self.cursor)
+            .unwrap_or((&self.text, ""));
         let (left, right) = (text::shown(left), text::shown(right));
         let room = usize::from(cols.saturating_sub(1));
         let kept = text::tail(&left, room);
         let column = text::width(kept);
-        let line = format!("{kept}{}", text::head(&right, usize::from(cols).saturating_sub(column)));
+        let line = format!(
+            "{kept}{}",
+            text::head(&right, usize::from(cols).saturating_sub(column))
+        );
         (line, u16::try_from(column).unwrap_or(u16::MAX))
     }
 
@@ -94,14 +104,18 @@ impl EditLine {
     fn before(&self) -> usize {
         let left = self.text.get(..self.cursor).unwrap_or_default();
         let mut characters = left.char_indices().rev();
-        characters.find(|(_, c)| !is_mark(*c)).map_or(0, |(at, _)| at)
+        characters
+            .find(|(_, c)| !is_mark(*c))
+            .map_or(0, |(at, _)| at)
     }
 
     /// After the character right of the cursor, with its marks.
     fn after(&self) -> usize {
         let right = self.text.get(self.cursor..).unwrap_or_default();
         let mut characters = right.char_indices().skip(1);
-        let length = characters.find(|(_, c)| !is_mark(*c)).map_or(right.len(), |(at, _)| at);
+        let length = characters
+            .find(|(_, c)| !is_mark(*c))
+            .map_or(right.len(), |(at, _)| at);
         self.cursor.saturating_add(length)
     }
 

@@ -38,12 +38,20 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
     };
     let mut bindings = vec![
         ("c", "chat", "chat"),
-        ("p", "people", "people: who is here; let newcomers in, give control"),
+        (
+            "p",
+            "people",
+            "people: who is here; let newcomers in, give control",
+        ),
     ];
     if reader.hosts {
         bindings.extend([
             ("g", "give", "give control to who asked first"),
-            ("t", "take", "take control back from whoever has it, at once"),
+            (
+                "t",
+                "take",
+                "take control back from whoever has it, at once",
+            ),
             ("l", "lock", "lock all input of others; again: unlock"),
         ]);
     } else {
@@ -99,13 +107,24 @@ impl Help {
             .border_style(theme.frame())
             .title(" collab-p2p: help ")
             .title_bottom(" ↑ ↓ scroll · Esc closes ");
-        let lines = lines(view, reader, share_block, prefix, cols.saturating_sub(4), theme);
-        let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2);
+        let lines = lines(
+            view,
+            reader,
+            share_block,
+            prefix,
+            cols.saturating_sub(4),
+            theme,
+        );
+        let height = u16::try_from(lines.len())
+            .unwrap_or(u16::MAX)
+            .saturating_add(2);
         let area = window.middle(cols, height);
         let inner = block.inner(area);
         let mut drawn = Buffer::empty(area);
         block.render(area, &mut drawn);
-        self.scrolled = self.scrolled.min(height.saturating_sub(2).saturating_sub(inner.height));
+        self.scrolled = self
+            .scrolled
+            .min(height.saturating_sub(2).saturating_sub(inner.height));
         let visible = lines.iter().skip(usize::from(self.scrolled));
         let x = inner.x.saturating_add(1.min(inner.width));
         for (y, line) in (inner.y..inner.bottom()).zip(visible) {
@@ -139,14 +158,22 @@ fn lines(
     ]));
     lines.push(Line::default());
     if reader.hosts {
-        lines.push(Line::raw("A key that you type takes control back from a guest."));
+        lines.push(Line::raw(
+            "A key that you type takes control back from a guest.",
+        ));
     }
     if view.session.unredacted {
-        lines.push(Line::raw("Nothing is masked: guests see what the screen shows."));
+        lines.push(Line::raw(
+            "Nothing is masked: guests see what the screen shows.",
+        ));
     }
     if !share_block.is_empty() {
         lines.push(Line::default());
-        lines.extend(folded(share_block, usize::from(cols)).into_iter().map(Line::raw));
+        lines.extend(
+            folded(share_block, usize::from(cols))
+                .into_iter()
+                .map(Line::raw),
+        );
     }
     lines
 }
@@ -158,33 +185,77 @@ mod tests {
 
     fn rows(help: &mut Help, view: &View, reader: Reader, window: Size) -> Vec<String> {
         let block = ["collab-p2p join cp2p1abc".to_owned()];
-        let drawn = help.draw(view, reader, &block, Prefix::default(), window, Theme::new(true));
+        let drawn = help.draw(
+            view,
+            reader,
+            &block,
+            Prefix::default(),
+            window,
+            Theme::new(true),
+        );
         let area = *drawn.area();
         (area.top()..area.bottom())
-            .map(|y| (area.left()..area.right()).map(|x| drawn[(x, y)].symbol()).collect())
+            .map(|y| {
+                (area.left()..area.right())
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect()
+            })
             .collect()
     }
 
     #[test]
     fn a_viewer_reads_how_to_ask_detach_and_leave() {
-        let reader = Reader { hosts: false, owns: false };
+        let reader = Reader {
+            hosts: false,
+            owns: false,
+        };
 
-        let text = rows(&mut Help::default(), &sample::view(), reader, Size { cols: 80, rows: 30 }).join("\n");
+        let text = rows(
+            &mut Help::default(),
+            &sample::view(),
+            reader,
+            Size { cols: 80, rows: 30 },
+        )
+        .join("\n");
 
-        assert!(text.contains("First Ctrl-], then one of these keys:"), "{text}");
-        assert!(text.contains("  r  ask for control, or give it back"), "{text}");
-        assert!(text.contains("  d  detach: end this program, stay a member"), "{text}");
-        assert!(text.contains("  x  leave: your membership ends, at once"), "{text}");
+        assert!(
+            text.contains("First Ctrl-], then one of these keys:"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  r  ask for control, or give it back"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  d  detach: end this program, stay a member"),
+            "{text}"
+        );
+        assert!(
+            text.contains("  x  leave: your membership ends, at once"),
+            "{text}"
+        );
         assert!(!text.contains("take control back from whoever"), "{text}");
     }
 
     #[test]
     fn the_host_reads_that_x_stops_the_session_and_finds_no_detach() {
-        let reader = Reader { hosts: true, owns: true };
+        let reader = Reader {
+            hosts: true,
+            owns: true,
+        };
 
-        let text = rows(&mut Help::default(), &sample::host_view(), reader, Size { cols: 80, rows: 30 }).join("\n");
+        let text = rows(
+            &mut Help::default(),
+            &sample::host_view(),
+            reader,
+            Size { cols: 80, rows: 30 },
+        )
+        .join("\n");
 
-        assert!(text.contains("  x  stop the session for everybody, at once"), "{text}");
+        assert!(
+            text.contains("  x  stop the session for everybody, at once"),
+            "{text}"
+        );
         assert!(text.contains("  t  take control back"), "{text}");
         assert!(text.contains("collab-p2p join cp2p1abc"), "{text}");
         assert!(!text.contains("detach"), "{text}");
@@ -192,7 +263,10 @@ mod tests {
 
     #[test]
     fn a_small_window_scrolls_to_the_end_and_no_further() {
-        let reader = Reader { hosts: true, owns: true };
+        let reader = Reader {
+            hosts: true,
+            owns: true,
+        };
         let window = Size { cols: 40, rows: 8 };
         let mut help = Help::default();
         for _ in 0..100 {

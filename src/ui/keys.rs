@@ -61,7 +61,7 @@ pub(super) fn decode_last(bytes: &[u8]) -> Option<(Key, usize)> {
         Decoded::Incomplete => match bytes {
             [] => None,
             [ESCAPE] => Some((Key::Escape, 1)),
-            [ESCAPE, b'[', rest @ ..] if rest.is_empty() => Some((Key::Alt('['), 2)),
+            [ESCAPE, b'['] => Some((Key::Alt('['), 2)),
             _ => Some((Key::Unknown, bytes.len())),
         },
     }
@@ -140,9 +140,16 @@ fn decode_char(bytes: &[u8]) -> Decoded {
     };
     let Some(front) = bytes.get(..length) else {
         let well_formed = bytes.iter().skip(1).all(|byte| matches!(byte, 0x80..0xc0));
-        return if well_formed { Decoded::Incomplete } else { Decoded::Key(Key::Unknown, 1) };
+        return if well_formed {
+            Decoded::Incomplete
+        } else {
+            Decoded::Key(Key::Unknown, 1)
+        };
     };
-    match std::str::from_utf8(front).ok().and_then(|text| text.chars().next()) {
+    match std::str::from_utf8(front)
+        .ok()
+        .and_then(|text| text.chars().next())
+    {
         Some(c) if !c.is_control() => Decoded::Key(Key::Char(c), length),
         Some(_) => Decoded::Key(Key::Unknown, length),
         None => Decoded::Key(Key::Unknown, 1),
@@ -166,18 +173,27 @@ mod tests {
 
     #[test]
     fn letters_of_every_length_are_characters() {
-        assert_eq!(all("aé漢😀".as_bytes()), [
-            Key::Char('a'),
-            Key::Char('é'),
-            Key::Char('漢'),
-            Key::Char('😀')
-        ]);
+        assert_eq!(
+            all("aé漢😀".as_bytes()),
+            [
+                Key::Char('a'),
+                Key::Char('é'),
+                Key::Char('漢'),
+                Key::Char('😀')
+            ]
+        );
     }
 
     #[test]
     fn arrows_are_known_in_both_cursor_modes_and_with_modifiers() {
-        assert_eq!(all(b"\x1b[A\x1bOB\x1b[1;5C\x1b[D"), [Key::Up, Key::Down, Key::Right, Key::Left]);
-        assert_eq!(all(b"\x1b[5~\x1b[6;2~\x1b[3~"), [Key::PageUp, Key::PageDown, Key::Delete]);
+        assert_eq!(
+            all(b"\x1b[A\x1bOB\x1b[1;5C\x1b[D"),
+            [Key::Up, Key::Down, Key::Right, Key::Left]
+        );
+        assert_eq!(
+            all(b"\x1b[5~\x1b[6;2~\x1b[3~"),
+            [Key::PageUp, Key::PageDown, Key::Delete]
+        );
     }
 
     #[test]
@@ -190,12 +206,10 @@ mod tests {
 
     #[test]
     fn control_characters_of_both_kinds_are_never_text() {
-        assert_eq!(all(b"\x15\x1d\r\x7f"), [
-            Key::Ctrl('u'),
-            Key::Ctrl(']'),
-            Key::Enter,
-            Key::Backspace
-        ]);
+        assert_eq!(
+            all(b"\x15\x1d\r\x7f"),
+            [Key::Ctrl('u'), Key::Ctrl(']'), Key::Enter, Key::Backspace]
+        );
         assert_eq!(all("\u{9b}".as_bytes()), [Key::Unknown]);
         assert_eq!(all(b"\xff\x80"), [Key::Unknown, Key::Unknown]);
     }

@@ -44,10 +44,18 @@ impl Size {
         let screen = self.screen();
         if self.cols >= PANE_BESIDE_COLS_MIN {
             let width = (self.cols / 5).saturating_mul(2).clamp(40, 60);
-            Rect { x: self.cols.saturating_sub(width), width, ..screen }
+            Rect {
+                x: self.cols.saturating_sub(width),
+                width,
+                ..screen
+            }
         } else {
             let height = (screen.height / 2).max(8).min(screen.height);
-            Rect { y: screen.height.saturating_sub(height), height, ..screen }
+            Rect {
+                y: screen.height.saturating_sub(height),
+                height,
+                ..screen
+            }
         }
     }
 
@@ -68,8 +76,17 @@ impl Size {
         let screen = self.screen();
         let (width, height) = (width.min(screen.width), height.min(screen.height));
         let low = screen.height.saturating_sub(height);
-        let y = if cursor_row < height && cursor_row < low { low } else { 0 };
-        Rect { x: screen.width.saturating_sub(width), y, width, height }
+        let y = if cursor_row < height && cursor_row < low {
+            low
+        } else {
+            0
+        };
+        Rect {
+            x: screen.width.saturating_sub(width),
+            y,
+            width,
+            height,
+        }
     }
 
     /// A place across the whole width in the half where the cursor is not.
@@ -78,7 +95,11 @@ impl Size {
         let height = height.min(screen.height);
         let low = screen.height.saturating_sub(height);
         let y = if cursor_row < low { low } else { 0 };
-        Rect { y, height, ..screen }
+        Rect {
+            y,
+            height,
+            ..screen
+        }
     }
 }
 
@@ -88,19 +109,41 @@ mod tests {
 
     #[test]
     fn the_shell_gets_all_but_the_status_row() {
-        assert_eq!(Size { cols: 80, rows: 25 }.of_shell(), Size { cols: 80, rows: 24 });
-        assert_eq!(Size { cols: 3, rows: 1 }.of_shell(), Size { cols: 10, rows: 2 });
-        assert_eq!(Size { cols: 9_999, rows: 9_999 }.of_shell(), Size { cols: 500, rows: 300 });
+        assert_eq!(
+            Size { cols: 80, rows: 25 }.of_shell(),
+            Size { cols: 80, rows: 24 }
+        );
+        assert_eq!(
+            Size { cols: 3, rows: 1 }.of_shell(),
+            Size { cols: 10, rows: 2 }
+        );
+        assert_eq!(
+            Size {
+                cols: 9_999,
+                rows: 9_999
+            }
+            .of_shell(),
+            Size {
+                cols: 500,
+                rows: 300
+            }
+        );
     }
 
     #[test]
     fn every_place_lies_above_the_status_row() {
         for (cols, rows) in [(0, 0), (1, 1), (10, 2), (40, 12), (80, 25), (300, 100)] {
             let size = Size { cols, rows };
-            for place in
-                [size.pane(), size.middle(76, 20), size.corner(50, 6, 0), size.across(9, 0)]
-            {
-                assert!(place.right() <= cols && place.bottom() <= size.screen().bottom(), "{place:?}");
+            for place in [
+                size.pane(),
+                size.middle(76, 20),
+                size.corner(50, 6, 0),
+                size.across(9, 0),
+            ] {
+                assert!(
+                    place.right() <= cols && place.bottom() <= size.screen().bottom(),
+                    "{place:?}"
+                );
             }
         }
     }

@@ -22,11 +22,7 @@ fn bad(text: String) -> Option<News> {
 
 /// The news of an event; none of what the screen shows anyway.
 pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<News> {
-    let name = |id: &MemberId| words::name_of(view, id);
     let mine = |id: &MemberId| *id == view.me;
-    let hosted = |terminal| {
-        view.terminals.iter().any(|one| one.id == terminal && one.mine)
-    };
     match &event.what {
         What::ParticipantJoined { participant, name, role } if !mine(participant) => {
             good(format!("{} joined as {role}", text::name(name, 24)))
@@ -38,37 +34,35 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
             let said = text::shown(message.text.lines().next().unwrap_or_default());
             good(format!("{}: {said}", text::name(&message.name, 24)))
         }
-        What::ControlGranted { participant, .. } if mine(participant) => {
-            good("you have control: type".to_owned())
-        }
-        What::ControlGranted { participant, .. } => good(format!("{} has control", name(participant))),
-        What::ControlDenied { participant, .. } if mine(participant) => {
-            bad("the host refused control".to_owned())
-        }
-        What::ControlReleased { participant, .. } if !mine(participant) => {
-            good(format!("{} gave control back", name(participant)))
-        }
-        What::ControlRevoked { participant, .. } if mine(participant) => {
-            bad("your control was ended".to_owned())
-        }
-        What::ControlRevoked { participant, .. } => {
-            good(format!("control of {} was ended", name(participant)))
-        }
-        What::ControlTaken { from, .. } if mine(from) => bad("the host took control back".to_owned()),
-        What::ControlTaken { from, terminal, .. } if hosted(*terminal) => {
-            good(format!("you took control back from {}", name(from)))
-        }
-        What::ControlExpired { participant, .. } if mine(participant) => {
-            bad("your control has ended: its time is over".to_owned())
-        }
-        What::ControlExpired { participant, .. } => {
-            good(format!("control of {} has ended: its time is over", name(participant)))
-        }
-        What::ControlRefused { message, .. } => bad(text::shown(message)),
         What::InviteRefused { error, .. } => {
             good(format!("somebody could not join: {}", text::shown(&error.message)))
         }
-        What::SessionUpdated { .. }
+        What::ControlGranted { participant, .. } if mine(participant) => {
+            good("you have control: type".to_owned())
+        }
+        What::ControlGranted { participant, .. } => {
+            good(format!("{} has control", words::name_of(view, participant)))
+        }
+        What::ControlDenied { participant, .. } => {
+            ended(view, participant, "the host refused control", None)
+        }
+        What::ControlReleased { participant, .. } => {
+            ended(view, participant, "you gave control back", Some("gave control back"))
+        }
+        What::ControlRevoked { participant, .. } => {
+            ended(view, participant, "your control was ended", Some("has control no longer"))
+        }
+        What::ControlTaken { from, .. } => {
+            ended(view, from, "the host took control back", Some("has control no longer"))
+        }
+        What::ControlExpired { participant, .. } => {
+            let theirs = Some("has control no longer: the time is over");
+            ended(view, participant, "your control has ended: its time is over", theirs)
+        }
+        What::ControlRefused { message, .. } => bad(text::shown(message)),
+        // A request is asked about by a card.
+        What::ControlRequested { .. }
+        | What::SessionUpdated { .. }
         | What::SessionClosed { .. }
         | What::ParticipantJoined { .. }
         | What::ParticipantLeft { .. }
@@ -76,10 +70,6 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
         | What::PresenceUpdated { .. }
         | What::CursorMoved { .. }
         | What::SelectionChanged { .. }
-        | What::ControlRequested { .. }
-        | What::ControlDenied { .. }
-        | What::ControlReleased { .. }
-        | What::ControlTaken { .. }
         | What::TerminalOpened { .. }
         | What::TerminalResized { .. }
         | What::TerminalClosed { .. }
@@ -96,6 +86,15 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
     }
 }
 
+/// That somebody's control is over: a loss for its holder, news for the others.
+fn ended(view: &View, who: &MemberId, of_mine: &str, of_others: Option<&str>) -> Option<News> {
+    if *who == view.me {
+        bad(of_mine.to_owned())
+    } else {
+        good(format!("{} {}", words::name_of(view, who), of_others?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,7 +102,11 @@ mod tests {
     use crate::ui::sample::{self, NOW, TERMINAL};
 
     fn news(what: What) -> Option<String> {
-        let event = SessionEvent { time: NOW.wall, actor: None, what };
+        let event = SessionEvent {
+            time: NOW.wall,
+            actor: None,
+            what,
+        };
         of(&event, &sample::view(), false).map(|news| news.text)
     }
 
@@ -114,26 +117,52 @@ mod tests {
             name: name.into(),
             role: Role::Viewer,
         };
-        assert_eq!(news(joined(4, "carl\x1b[2J")).unwrap(), "carl\\u{1b}[2J joined as viewer");
+        assert_eq!(
+            news(joined(4, "carl\x1b[2J")).unwrap(),
+            "carl\\u{1b}[2J joined as viewer"
+        );
         assert_eq!(news(joined(1, "anna")), None);
     }
 
     #[test]
     fn the_holder_learns_how_control_came_and_went() {
         let (terminal, participant) = (TERMINAL, sample::member(1));
-        let granted = What::ControlGranted { terminal, participant, number: 1, ends: NOW.wall };
+        let granted = What::ControlGranted {
+            terminal,
+            participant,
+            number: 1,
+            ends: NOW.wall,
+        };
         assert_eq!(news(granted).unwrap(), "you have control: type");
-        let taken = What::ControlTaken { terminal, from: participant, number: 2 };
+        let taken = What::ControlTaken {
+            terminal,
+            from: participant,
+            number: 2,
+        };
         assert_eq!(news(taken).unwrap(), "the host took control back");
-        let expired = What::ControlExpired { terminal, participant: sample::member(3), number: 2 };
-        assert_eq!(news(expired).unwrap(), "control of eve has ended: its time is over");
+        let expired = What::ControlExpired {
+            terminal,
+            participant: sample::member(3),
+            number: 2,
+        };
+        assert_eq!(
+            news(expired).unwrap(),
+            "eve has control no longer: the time is over"
+        );
     }
 
     #[test]
     fn messages_are_said_while_the_chat_is_closed() {
         let message = sample::message(2, "bob", "hi\x07\nthere");
-        let event = SessionEvent { time: NOW.wall, actor: None, what: What::MessagePosted { message } };
-        assert_eq!(of(&event, &sample::view(), false).unwrap().text, "bob: hi\\u{7}");
+        let event = SessionEvent {
+            time: NOW.wall,
+            actor: None,
+            what: What::MessagePosted { message },
+        };
+        assert_eq!(
+            of(&event, &sample::view(), false).unwrap().text,
+            "bob: hi\\u{7}"
+        );
         assert_eq!(of(&event, &sample::view(), true), None);
     }
 }

@@ -42,7 +42,10 @@ pub(super) struct Picture {
 impl Canvas {
     pub(super) fn new(size: Size) -> Self {
         let count = usize::from(size.cols).saturating_mul(usize::from(size.rows));
-        Self { size, cells: vec![Cell::BLANK; count] }
+        Self {
+            size,
+            cells: vec![Cell::BLANK; count],
+        }
     }
 
     pub(super) fn size(&self) -> Size {
@@ -62,7 +65,15 @@ impl Canvas {
         }
         let wide_at_the_edge = cell.is_wide() && x.saturating_add(1) >= self.size.cols;
         let style = cell.style;
-        self.set(x, y, if wide_at_the_edge { Cell::space(style) } else { cell });
+        self.set(
+            x,
+            y,
+            if wide_at_the_edge {
+                Cell::space(style)
+            } else {
+                cell
+            },
+        );
     }
 
     /// Sets cells as a pane has drawn them.
@@ -76,7 +87,14 @@ impl Canvas {
                 self.put(x, y, cell);
                 x = x.saturating_add(1);
                 if wide {
-                    self.put(x, y, Cell { glyph: Glyph::Spacer, style });
+                    self.put(
+                        x,
+                        y,
+                        Cell {
+                            glyph: Glyph::Spacer,
+                            style,
+                        },
+                    );
                     x = x.saturating_add(1);
                 }
             }
@@ -87,7 +105,9 @@ impl Canvas {
     pub(super) fn row(&self, y: u16) -> &[Cell] {
         let cols = usize::from(self.size.cols);
         let start = cols.saturating_mul(usize::from(y));
-        self.cells.get(start..start.saturating_add(cols)).unwrap_or_default()
+        self.cells
+            .get(start..start.saturating_add(cols))
+            .unwrap_or_default()
     }
 
     fn at(&self, x: u16, y: u16) -> &Cell {
@@ -102,7 +122,9 @@ impl Canvas {
 
     fn set(&mut self, x: u16, y: u16, cell: Cell) {
         let cols = usize::from(self.size.cols);
-        let index = cols.saturating_mul(usize::from(y)).saturating_add(usize::from(x));
+        let index = cols
+            .saturating_mul(usize::from(y))
+            .saturating_add(usize::from(x));
         if let Some(place) = self.cells.get_mut(index).filter(|_| x < self.size.cols) {
             *place = cell;
         }
@@ -124,9 +146,19 @@ fn style_of_drawn(drawn: &DrawnCell) -> Style {
         .with(Attrs::DIM, on(Modifier::DIM))
         .with(Attrs::ITALIC, on(Modifier::ITALIC))
         .with(Attrs::INVERSE, on(Modifier::REVERSED));
-    let underline = if on(Modifier::UNDERLINED) { Underline::Single } else { Underline::None };
+    let underline = if on(Modifier::UNDERLINED) {
+        Underline::Single
+    } else {
+        Underline::None
+    };
     let (fg, bg) = (of_drawn_colour(drawn.fg), of_drawn_colour(drawn.bg));
-    Style { fg, bg, attrs, underline, underline_color: Color::Default }
+    Style {
+        fg,
+        bg,
+        attrs,
+        underline,
+        underline_color: Color::Default,
+    }
 }
 
 fn of_drawn_colour(colour: DrawnColour) -> Color {
@@ -182,7 +214,10 @@ impl Painter {
         if self.shown.as_ref() == Some(&next) {
             return Vec::new();
         }
-        let before = self.shown.take().filter(|shown| shown.canvas.size == next.canvas.size);
+        let before = self
+            .shown
+            .take()
+            .filter(|shown| shown.canvas.size == next.canvas.size);
         let mut pen = Pen::new(self.depth);
         if before.is_none() {
             pen.text.push_str("\x1b[?7l\x1b[0m\x1b[2J");
@@ -210,7 +245,12 @@ struct Pen {
 
 impl Pen {
     fn new(depth: Depth) -> Self {
-        Self { depth, text: "\x1b[?2026h\x1b[?25l".to_owned(), place: None, style: None }
+        Self {
+            depth,
+            text: "\x1b[?2026h\x1b[?25l".to_owned(),
+            place: None,
+            style: None,
+        }
     }
 
     fn row(&mut self, y: u16, known: Option<&[Cell]>, row: &[Cell]) {
@@ -218,7 +258,10 @@ impl Pen {
             Some(known) => known.get(x) == row.get(x),
             None => row.get(x) == Some(&Cell::BLANK),
         };
-        let text_ends = row.iter().rposition(|cell| *cell != Cell::BLANK).map_or(0, |x| x.saturating_add(1));
+        let text_ends = row
+            .iter()
+            .rposition(|cell| *cell != Cell::BLANK)
+            .map_or(0, |x| x.saturating_add(1));
         let mut repair = 0_u16;
         for (x, cell) in row.iter().enumerate() {
             let spacer_changed = cell.is_wide() && !same(x.saturating_add(1));
@@ -232,7 +275,11 @@ impl Pen {
             repair = repair.saturating_sub(1);
             if !cell.is_spacer() {
                 let ascii = self.cell(y, u16::try_from(x).unwrap_or(u16::MAX), cell);
-                repair = if ascii { repair } else { REPAIRED_CELLS + u16::from(cell.is_wide()) };
+                repair = if ascii {
+                    repair
+                } else {
+                    REPAIRED_CELLS + u16::from(cell.is_wide())
+                };
             }
         }
     }
@@ -255,7 +302,11 @@ impl Pen {
 
     fn go(&mut self, y: u16, x: u16) {
         if self.place != Some((y, x)) {
-            self.sequence(format_args!("{};{}H", y.saturating_add(1), x.saturating_add(1)));
+            self.sequence(format_args!(
+                "{};{}H",
+                y.saturating_add(1),
+                x.saturating_add(1)
+            ));
             self.place = Some((y, x));
         }
     }
@@ -266,9 +317,10 @@ impl Pen {
     }
 
     fn modes(&mut self, before: Option<Modes>, next: Modes) {
-        for (mode, on, off) in
-            [(Modes::APP_CURSOR, "\x1b[?1h", "\x1b[?1l"), (Modes::APP_KEYPAD, "\x1b=", "\x1b>")]
-        {
+        for (mode, on, off) in [
+            (Modes::APP_CURSOR, "\x1b[?1h", "\x1b[?1l"),
+            (Modes::APP_KEYPAD, "\x1b=", "\x1b>"),
+        ] {
             let wanted = next.contains(mode);
             if before.map(|before| before.contains(mode)) != Some(wanted) {
                 self.text.push_str(if wanted { on } else { off });
@@ -395,7 +447,9 @@ fn rgb_of(index: u8) -> (u8, u8, u8) {
 }
 
 fn nearest_of_256(rgb: (u8, u8, u8)) -> u8 {
-    (16..=255).min_by_key(|index| distance(rgb_of(*index), rgb)).unwrap_or(15)
+    (16..=255)
+        .min_by_key(|index| distance(rgb_of(*index), rgb))
+        .unwrap_or(15)
 }
 
 /// The sixteen as xterm has them; themes differ, but keep their hue.
@@ -419,7 +473,9 @@ const SIXTEEN: [(u8, u8, u8); 16] = [
 ];
 
 fn nearest_of_16(rgb: (u8, u8, u8)) -> u8 {
-    (0..16).min_by_key(|index| distance(rgb_of(*index), rgb)).unwrap_or(7)
+    (0..16)
+        .min_by_key(|index| distance(rgb_of(*index), rgb))
+        .unwrap_or(7)
 }
 
 fn distance(a: (u8, u8, u8), b: (u8, u8, u8)) -> u32 {
@@ -447,12 +503,19 @@ mod tests {
     }
 
     fn picture(rows: &[&str]) -> Picture {
-        Picture { canvas: canvas(rows), caret: None, modes: Modes::default() }
+        Picture {
+            canvas: canvas(rows),
+            caret: None,
+            modes: Modes::default(),
+        }
     }
 
     fn text(canvas: &Canvas, y: u16) -> String {
         let mut text = String::new();
-        canvas.row(y).iter().for_each(|cell| cell.push_text(&mut text));
+        canvas
+            .row(y)
+            .iter()
+            .for_each(|cell| cell.push_text(&mut text));
         text.trim_end().to_owned()
     }
 
@@ -461,7 +524,11 @@ mod tests {
         let side = |length| std::num::NonZero::new(length).unwrap();
         let mut parser = vt100::Parser::new(side(SIZE.rows), side(SIZE.cols), 0);
         painted.iter().for_each(|bytes| parser.process(bytes));
-        parser.screen().rows(0, SIZE.cols).map(|row| row.trim_end().to_owned()).collect()
+        parser
+            .screen()
+            .rows(0, SIZE.cols)
+            .map(|row| row.trim_end().to_owned())
+            .collect()
     }
 
     #[test]
@@ -517,18 +584,33 @@ mod tests {
         canvas.put(2, 0, Cell::new('y', &[], false, Style::default()));
         assert_eq!(text(&canvas, 0), " xy 漢");
 
-        canvas.put(SIZE.cols - 1, 1, Cell::new('漢', &[], true, Style::default()));
+        canvas.put(
+            SIZE.cols - 1,
+            1,
+            Cell::new('漢', &[], true, Style::default()),
+        );
         assert_eq!(text(&canvas, 1), "");
     }
 
     #[test]
     fn the_cursor_has_its_place_and_form_or_is_hidden() {
         let mut painter = Painter::new(Depth::True);
-        let caret = Caret { x: 4, y: 1, shape: CursorShape::Bar, blinking: true };
-        let shown = Picture { caret: Some(caret), ..picture(&["a"]) };
+        let caret = Caret {
+            x: 4,
+            y: 1,
+            shape: CursorShape::Bar,
+            blinking: true,
+        };
+        let shown = Picture {
+            caret: Some(caret),
+            ..picture(&["a"])
+        };
 
         let bytes = String::from_utf8(painter.paint(shown)).unwrap();
-        assert!(bytes.ends_with("\x1b[5 q\x1b[2;5H\x1b[?25h\x1b[?2026l"), "{bytes:?}");
+        assert!(
+            bytes.ends_with("\x1b[5 q\x1b[2;5H\x1b[?25h\x1b[?2026l"),
+            "{bytes:?}"
+        );
         let bytes = String::from_utf8(painter.paint(picture(&["a"]))).unwrap();
         assert!(!bytes.contains("?25h"), "{bytes:?}");
     }
@@ -537,7 +619,10 @@ mod tests {
     fn arrow_keys_follow_the_program_on_the_shared_screen() {
         let mut painter = Painter::new(Depth::True);
         painter.paint(picture(&["a"]));
-        let vim = Picture { modes: Modes::APP_CURSOR, ..picture(&["a"]) };
+        let vim = Picture {
+            modes: Modes::APP_CURSOR,
+            ..picture(&["a"])
+        };
 
         let on = String::from_utf8(painter.paint(vim)).unwrap();
         let off = String::from_utf8(painter.paint(picture(&["a"]))).unwrap();
@@ -550,11 +635,19 @@ mod tests {
         let orange = Color::Rgb(255, 135, 0);
         assert_eq!(reduced(orange, Depth::True), orange);
         assert_eq!(reduced(orange, Depth::Palette), Color::Palette(208));
-        assert_eq!(reduced(Color::Palette(196), Depth::Sixteen), Color::Palette(9));
-        assert_eq!(reduced(Color::Palette(3), Depth::Sixteen), Color::Palette(3));
+        assert_eq!(
+            reduced(Color::Palette(196), Depth::Sixteen),
+            Color::Palette(9)
+        );
+        assert_eq!(
+            reduced(Color::Palette(3), Depth::Sixteen),
+            Color::Palette(3)
+        );
         for index in 16..=255 {
             let (r, g, b) = rgb_of(index);
-            let Color::Palette(near) = reduced(Color::Rgb(r, g, b), Depth::Palette) else { panic!() };
+            let Color::Palette(near) = reduced(Color::Rgb(r, g, b), Depth::Palette) else {
+                panic!()
+            };
             assert_eq!(rgb_of(near), (r, g, b));
         }
     }
@@ -575,7 +668,10 @@ mod tests {
             pen.text
         };
 
-        assert_eq!(written(Depth::True), "\x1b[0;1;7;4:3;58:5:1;38;2;1;2;3;101m");
+        assert_eq!(
+            written(Depth::True),
+            "\x1b[0;1;7;4:3;58:5:1;38;2;1;2;3;101m"
+        );
         assert_eq!(written(Depth::Sixteen), "\x1b[0;1;7;4;30;101m");
     }
 }

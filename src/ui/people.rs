@@ -5,7 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Widget};
 
-use crate::engine::command::{Command, ControlCommand, Typing};
+use crate::engine::capability::Role;
+use crate::engine::command::{Active, Command, ControlCommand, Typing};
 use crate::engine::time::Now;
 use crate::engine::view::{ApprovalView, Kind, ParticipantView, TerminalView, View};
 use crate::ui::keys::Key;
@@ -37,7 +38,9 @@ enum Entry<'a> {
 
 fn entries(view: &View) -> Vec<Entry<'_>> {
     let newcomers = view.approvals.iter().map(Entry::Newcomer);
-    newcomers.chain(view.participants.iter().map(Entry::Member)).collect()
+    newcomers
+        .chain(view.participants.iter().map(Entry::Member))
+        .collect()
 }
 
 impl People {
@@ -50,7 +53,9 @@ impl People {
             Entry::Newcomer(_) => true,
             Entry::Member(one) => asks(one),
         });
-        Self { chosen: chosen.unwrap_or(0) }
+        Self {
+            chosen: chosen.unwrap_or(0),
+        }
     }
 
     pub(super) fn key(&mut self, key: Key, view: &View, terminal: Option<&TerminalView>) -> Choice {
@@ -95,7 +100,10 @@ impl People {
     ) -> Buffer {
         let block = Block::bordered()
             .border_style(theme.frame())
-            .title(format!(" collab-p2p: people ({}) ", view.participants.len()))
+            .title(format!(
+                " collab-p2p: people ({}) ",
+                view.participants.len()
+            ))
             .title_bottom(hints(view, terminal));
         let inner = block.inner(area);
         let mut drawn = Buffer::empty(area);
@@ -114,7 +122,14 @@ impl People {
             }
             if index == chosen {
                 let top = y.saturating_sub(ENTRY_ROWS);
-                drawn.set_style(Rect { y: top, height: 1, ..inner }, theme.chosen());
+                drawn.set_style(
+                    Rect {
+                        y: top,
+                        height: 1,
+                        ..inner
+                    },
+                    theme.chosen(),
+                );
             }
         }
         drawn
@@ -141,18 +156,34 @@ fn decide(
 ) -> Option<Choice> {
     match (letter, entry) {
         ('a', Entry::Newcomer(newcomer)) => {
-            let command = Command::Approve { approval: newcomer.id.clone() };
-            Some(Choice::Command(command, format!("let {} in", text::name(&newcomer.name, 30))))
+            let command = Command::Approve {
+                approval: newcomer.id.clone(),
+            };
+            Some(Choice::Command(
+                command,
+                format!("let {} in", text::name(&newcomer.name, 30)),
+            ))
         }
         ('d', Entry::Newcomer(newcomer)) => {
-            let command = Command::Deny { approval: newcomer.id.clone() };
-            Some(Choice::Command(command, format!("refused {}", text::name(&newcomer.name, 30))))
+            let command = Command::Deny {
+                approval: newcomer.id.clone(),
+            };
+            Some(Choice::Command(
+                command,
+                format!("refused {}", text::name(&newcomer.name, 30)),
+            ))
         }
         ('d', Entry::Member(one)) => {
-            let terminal = terminal.filter(|terminal| terminal.control.requests.contains(&one.id))?;
-            let command =
-                Command::Control { terminal: terminal.id, command: ControlCommand::Deny { to: one.id } };
-            Some(Choice::Command(command, format!("refused {}", words::name_of(view, &one.id))))
+            let terminal =
+                terminal.filter(|terminal| terminal.control.requests.contains(&one.id))?;
+            let command = Command::Control {
+                terminal: terminal.id,
+                command: ControlCommand::Deny { to: one.id },
+            };
+            Some(Choice::Command(
+                command,
+                format!("refused {}", words::name_of(view, &one.id)),
+            ))
         }
         ('g', Entry::Member(one)) => Some(give_control(view, terminal?, one)),
         _ => None,
@@ -160,9 +191,18 @@ fn decide(
 }
 
 fn give_control(view: &View, terminal: &TerminalView, to: &ParticipantView) -> Choice {
-    let grant = ControlCommand::Grant { to: to.id, duration: None };
-    let command = Command::Control { terminal: terminal.id, command: grant };
-    Choice::Command(command, format!("{} has control", words::name_of(view, &to.id)))
+    let grant = ControlCommand::Grant {
+        to: to.id,
+        duration: None,
+    };
+    let command = Command::Control {
+        terminal: terminal.id,
+        command: grant,
+    };
+    Choice::Command(
+        command,
+        format!("{} has control", words::name_of(view, &to.id)),
+    )
 }
 
 fn lines(
@@ -176,7 +216,11 @@ fn lines(
         Entry::Newcomer(newcomer) => {
             let name = text::name(&newcomer.name, 24);
             let left = text::span(newcomer.ends.since(now.wall));
-            let details = format!("   would be {} · {left} left · key {}", newcomer.role, newcomer.member.short());
+            let details = format!(
+                "   would be {} · {left} left · key {}",
+                newcomer.role,
+                newcomer.member.short()
+            );
             [
                 Line::from(vec![
                     Span::styled(format!(" ? {name}"), theme.asking_frame()),
@@ -224,11 +268,14 @@ fn doing(one: &ParticipantView, terminal: Option<&TerminalView>, now: Now) -> St
 
 fn details(one: &ParticipantView, now: Now) -> String {
     let kind = match one.kind {
-        Kind::Human => "",
-        Kind::Agent => "agent, ",
+        Kind::Agent if one.role != Role::Agent => ", a program",
+        Kind::Agent | Kind::Human => "",
     };
-    let mut details = vec![format!("{kind}{}", one.role), words::status(one, now)];
+    let mut details = vec![format!("{}{kind}", one.role), words::status(one, now)];
     details.extend(words::reached(one));
+    if let Some(Active::File(path)) = &one.active {
+        details.push(format!("in {}", text::shown(path)));
+    }
     details.join(" · ")
 }
 
@@ -242,7 +289,9 @@ mod tests {
         let area = *drawn.area();
         (area.top()..area.bottom())
             .map(|y| {
-                let row: String = (area.left()..area.right()).map(|x| drawn[(x, y)].symbol()).collect();
+                let row: String = (area.left()..area.right())
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect();
                 row.trim_end().to_owned()
             })
             .collect()
@@ -261,16 +310,32 @@ mod tests {
         view.participants[2].status = Status::Idle;
         view.participants[2].typing = Some(Typing::Chat);
 
-        assert_eq!(drawn(&People::default(), &view, 8), [
-            "┌ collab-p2p: people (3) ──────────────────┐",
-            "│ ● anna (you)  hosts                      │",
-            "│   owner · online                         │",
-            "│ ● bob  asks for control                  │",
-            "│   viewer · online · lan 2.3 ms           │",
-            "│ ● eve  writes                            │",
-            "│   viewer · idle 0 s · lan 2.3 ms         │",
-            "└ g gives control · d refuses · Esc closes ┘",
-        ]);
+        assert_eq!(
+            drawn(&People::default(), &view, 8),
+            [
+                "┌ collab-p2p: people (3) ──────────────────┐",
+                "│ ● anna (you)  hosts                      │",
+                "│   owner · online                         │",
+                "│ ● bob  asks for control                  │",
+                "│   viewer · online · lan 2.3 ms           │",
+                "│ ● eve  writes                            │",
+                "│   viewer · idle 0 s · lan 2.3 ms         │",
+                "└ g gives control · d refuses · Esc closes ┘",
+            ]
+        );
+    }
+
+    #[test]
+    fn who_is_a_program_or_looks_at_a_file_is_said_so() {
+        let mut view = sample::view();
+        view.participants[1].kind = Kind::Agent;
+        view.participants[1].active = Some(Active::File("a\x1b.rs".into()));
+        view.participants[1].path = None;
+        let shown = drawn(&People::default(), &view, 8).concat();
+        assert!(
+            shown.contains("owner, a program · online · in a\\u{1b}.rs"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -283,7 +348,9 @@ mod tests {
         assert_eq!(shown[1], "│ ? mallory\\u{1b}[2J\\u{202e}  waits to be l│");
 
         let choice = people.key(Key::Char('a'), &view, None);
-        let Choice::Command(Command::Approve { approval }, _) = choice else { panic!("{choice:?}") };
+        let Choice::Command(Command::Approve { approval }, _) = choice else {
+            panic!("{choice:?}")
+        };
         assert_eq!(approval, view.approvals[0].id);
         let choice = people.key(Key::Char('d'), &view, None);
         assert!(matches!(choice, Choice::Command(Command::Deny { .. }, _)));
@@ -301,7 +368,12 @@ mod tests {
         else {
             panic!("a command")
         };
-        assert_eq!(command, ControlCommand::Deny { to: sample::member(3) });
+        assert_eq!(
+            command,
+            ControlCommand::Deny {
+                to: sample::member(3)
+            }
+        );
 
         people.key(Key::Up, &view, terminal);
         let Choice::Command(Command::Control { command, .. }, _) =
@@ -309,7 +381,13 @@ mod tests {
         else {
             panic!("a command")
         };
-        assert_eq!(command, ControlCommand::Grant { to: sample::member(2), duration: None });
+        assert_eq!(
+            command,
+            ControlCommand::Grant {
+                to: sample::member(2),
+                duration: None
+            }
+        );
         assert_eq!(people.key(Key::Char('d'), &view, terminal), Choice::Stay);
     }
 
@@ -317,7 +395,11 @@ mod tests {
     fn the_chosen_one_stays_in_sight() {
         let mut view = sample::host_view();
         for number in 4..40 {
-            view.participants.push(sample::participant(number, &format!("p{number}"), crate::engine::capability::Role::Viewer));
+            view.participants.push(sample::participant(
+                number,
+                &format!("p{number}"),
+                Role::Viewer,
+            ));
         }
         let mut people = People::default();
         for _ in 0..30 {

@@ -42,9 +42,9 @@ impl FromStr for Prefix {
             _ => return Err(form()),
         };
         match letter {
-            b'C' | b'D' | b'H' | b'I' | b'J' | b'M' | b'Q' | b'S' | b'Z' | b'[' => {
-                Err(PrefixError::Taken(format!("C-{}", char::from(letter).to_ascii_lowercase())))
-            }
+            b'C' | b'D' | b'H' | b'I' | b'J' | b'M' | b'Q' | b'S' | b'Z' | b'[' => Err(
+                PrefixError::Taken(format!("C-{}", char::from(letter).to_ascii_lowercase())),
+            ),
             b'A'..=b'Z' | b'\\' | b']' | b'^' | b'_' => Ok(Self(letter & 0x1f)),
             _ => Err(form()),
         }
@@ -106,7 +106,12 @@ enum State {
 
 impl Intake {
     pub(super) fn new(prefix: Prefix) -> Self {
-        Self { prefix: prefix.0, waiting: VecDeque::new(), state: State::Plain, escaped: false }
+        Self {
+            prefix: prefix.0,
+            waiting: VecDeque::new(),
+            state: State::Plain,
+            escaped: false,
+        }
     }
 
     /// Takes what the terminal sent.
@@ -142,12 +147,23 @@ impl Intake {
                 State::Plain => {}
             }
             let front = self.waiting.make_contiguous();
-            let mark = if self.escaped { PASTE_BEGINS.get(1..)? } else { PASTE_BEGINS };
+            let mark = if self.escaped {
+                PASTE_BEGINS.get(1..)?
+            } else {
+                PASTE_BEGINS
+            };
             self.escaped = false;
             if front.starts_with(mark) || front.starts_with(PASTE_BEGINS) {
-                let length = if front.starts_with(mark) { mark.len() } else { PASTE_BEGINS.len() };
+                let length = if front.starts_with(mark) {
+                    mark.len()
+                } else {
+                    PASTE_BEGINS.len()
+                };
                 self.waiting.drain(..length);
-                self.state = State::Pasting { text: Vec::new(), too_large: false };
+                self.state = State::Pasting {
+                    text: Vec::new(),
+                    too_large: false,
+                };
             } else if front.first() == Some(&self.prefix) {
                 self.waiting.pop_front();
                 self.state = State::Prefixed;
@@ -207,9 +223,14 @@ impl Intake {
 
     fn take_paste(&mut self, mut text: Vec<u8>, mut too_large: bool) -> Option<Typed> {
         let front = self.waiting.make_contiguous();
-        let ends = front.windows(PASTE_ENDS.len()).position(|window| window == PASTE_ENDS);
+        let ends = front
+            .windows(PASTE_ENDS.len())
+            .position(|window| window == PASTE_ENDS);
         // Without the end of the paste, the last bytes stay: they may begin its mark.
-        let length = ends.unwrap_or(front.len().saturating_sub(PASTE_ENDS.len().saturating_sub(1)));
+        let sure = front
+            .len()
+            .saturating_sub(PASTE_ENDS.len().saturating_sub(1));
+        let length = ends.unwrap_or(sure);
         text.extend(self.waiting.drain(..length));
         if text.len() > PASTE_BYTES_MAX {
             text.clear();
@@ -220,7 +241,11 @@ impl Intake {
             return None;
         }
         self.waiting.drain(..PASTE_ENDS.len());
-        Some(if too_large { Typed::PasteTooLarge } else { Typed::Paste(text) })
+        Some(if too_large {
+            Typed::PasteTooLarge
+        } else {
+            Typed::Paste(text)
+        })
     }
 }
 
@@ -258,16 +283,18 @@ mod tests {
 
     #[test]
     fn a_key_after_the_prefix_is_a_command_and_the_prefix_twice_is_itself() {
-        assert_eq!(sorted(&[b"a\x1dcb"], Focus::Terminal), [
-            bytes(b"a"),
-            Typed::Command(Key::Char('c')),
-            bytes(b"b")
-        ]);
-        assert_eq!(sorted(&[b"\x1d", b"\x1d"], Focus::Terminal), [bytes(b"\x1d")]);
-        assert_eq!(sorted(&[b"\x1d\x1b[", b"Ax"], Focus::Terminal), [
-            Typed::Command(Key::Up),
-            bytes(b"x")
-        ]);
+        assert_eq!(
+            sorted(&[b"a\x1dcb"], Focus::Terminal),
+            [bytes(b"a"), Typed::Command(Key::Char('c')), bytes(b"b")]
+        );
+        assert_eq!(
+            sorted(&[b"\x1d", b"\x1d"], Focus::Terminal),
+            [bytes(b"\x1d")]
+        );
+        assert_eq!(
+            sorted(&[b"\x1d\x1b[", b"Ax"], Focus::Terminal),
+            [Typed::Command(Key::Up), bytes(b"x")]
+        );
     }
 
     #[test]
@@ -287,8 +314,15 @@ mod tests {
             let typed = sorted(&[&whole[..cut], &whole[cut..]], Focus::Terminal);
 
             let pasted = typed.iter().find(|one| matches!(one, Typed::Paste(_)));
-            assert_eq!(pasted, Some(&Typed::Paste(b"two\rlines \x1dd".to_vec())), "cut at {cut}");
-            assert!(!typed.iter().any(|one| matches!(one, Typed::Command(_))), "cut at {cut}");
+            assert_eq!(
+                pasted,
+                Some(&Typed::Paste(b"two\rlines \x1dd".to_vec())),
+                "cut at {cut}"
+            );
+            assert!(
+                !typed.iter().any(|one| matches!(one, Typed::Command(_))),
+                "cut at {cut}"
+            );
         }
     }
 
@@ -310,18 +344,24 @@ mod tests {
         text.extend_from_slice(PASTE_ENDS);
         text.push(b'a');
 
-        assert_eq!(sorted(&[&text], Focus::Terminal), [Typed::PasteTooLarge, bytes(b"a")]);
+        assert_eq!(
+            sorted(&[&text], Focus::Terminal),
+            [Typed::PasteTooLarge, bytes(b"a")]
+        );
     }
 
     #[test]
     fn a_pane_gets_keys_and_commands_still_work() {
-        assert_eq!(sorted(&[b"h\xc3", b"\xa9\x1b", b"[D\x1dt\x1b"], Focus::Pane), [
-            Typed::Key(Key::Char('h')),
-            Typed::Key(Key::Char('é')),
-            Typed::Key(Key::Left),
-            Typed::Command(Key::Char('t')),
-            Typed::Key(Key::Escape)
-        ]);
+        assert_eq!(
+            sorted(&[b"h\xc3", b"\xa9\x1b", b"[D\x1dt\x1b"], Focus::Pane),
+            [
+                Typed::Key(Key::Char('h')),
+                Typed::Key(Key::Char('é')),
+                Typed::Key(Key::Left),
+                Typed::Command(Key::Char('t')),
+                Typed::Key(Key::Escape)
+            ]
+        );
     }
 
     #[test]
@@ -329,8 +369,14 @@ mod tests {
         assert_eq!("C-]".parse(), Ok(Prefix::default()));
         assert_eq!("c-a".parse::<Prefix>().unwrap().to_string(), "Ctrl-a");
         assert_eq!(Prefix::default().to_string(), "Ctrl-]");
-        assert!(matches!("C-c".parse::<Prefix>(), Err(PrefixError::Taken(_))));
-        assert!(matches!("C-[".parse::<Prefix>(), Err(PrefixError::Taken(_))));
+        assert!(matches!(
+            "C-c".parse::<Prefix>(),
+            Err(PrefixError::Taken(_))
+        ));
+        assert!(matches!(
+            "C-[".parse::<Prefix>(),
+            Err(PrefixError::Taken(_))
+        ));
         assert!(matches!("F1".parse::<Prefix>(), Err(PrefixError::Form(_))));
     }
 

@@ -20,8 +20,14 @@ const CARD_COLS: u16 = 52;
 const QUESTIONS_MAX: usize = 3;
 
 /// The questions that wait for this person, in words.
-pub(super) fn questions(view: &View, terminal: Option<&TerminalView>, prefix: Prefix) -> Vec<String> {
-    let requests = terminal.map(|terminal| terminal.control.requests.as_slice()).unwrap_or_default();
+pub(super) fn questions(
+    view: &View,
+    terminal: Option<&TerminalView>,
+    prefix: Prefix,
+) -> Vec<String> {
+    let requests = terminal
+        .map(|terminal| terminal.control.requests.as_slice())
+        .unwrap_or_default();
     let mut questions: Vec<String> = Vec::new();
     for (index, asks) in requests.iter().enumerate() {
         let name = words::name_of(view, asks);
@@ -30,7 +36,9 @@ pub(super) fn questions(view: &View, terminal: Option<&TerminalView>, prefix: Pr
         } else {
             format!("{prefix} p decides.")
         };
-        questions.push(format!("{name} asks for control of this terminal. {answer}"));
+        questions.push(format!(
+            "{name} asks for control of this terminal. {answer}"
+        ));
     }
     questions.extend(view.approvals.iter().map(|newcomer| {
         let name = text::name(&newcomer.name, 24);
@@ -63,14 +71,18 @@ pub(super) fn draw_questions(
         more => lines.push(format!("and {more} more")),
     }
     let area = window.corner(CARD_COLS, height_of(&lines), cursor_row);
-    let block = Block::bordered().border_style(theme.asking_frame()).title(" collab-p2p asks ");
+    let block = Block::bordered()
+        .border_style(theme.asking_frame())
+        .title(" collab-p2p asks ");
     Some(card(block, &lines, area, 1))
 }
 
 /// What a person without a picture should know; none while there is one.
 pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<String> {
     match &view.phase {
-        Phase::Joining { waits_for } => return Some(format!("Joining: {}", text::shown(waits_for))),
+        Phase::Joining { waits_for } => {
+            return Some(format!("Joining: {}", text::shown(waits_for)));
+        }
         Phase::Closed => return Some("The session is closed.".to_owned()),
         Phase::Ended => return Some("This membership has ended.".to_owned()),
         Phase::Member { .. } => {}
@@ -100,7 +112,14 @@ pub(super) fn draw_waiting(what: &str, window: Size, theme: Theme) -> Buffer {
     let cols = usize::from(CARD_COLS.min(window.cols).saturating_sub(4));
     let lines = text::wrap(what, cols);
     let area = window.middle(CARD_COLS, height_of(&lines));
-    card(Block::bordered().border_style(theme.frame()).title(" collab-p2p "), &lines, area, 1)
+    card(
+        Block::bordered()
+            .border_style(theme.frame())
+            .title(" collab-p2p "),
+        &lines,
+        area,
+        1,
+    )
 }
 
 /// The card of the lines that tell how others join. They keep their first column: a long ticket goes on in the
@@ -117,7 +136,9 @@ pub(super) fn draw_share_block(
         .borders(ratatui::widgets::Borders::TOP | ratatui::widgets::Borders::BOTTOM)
         .border_style(theme.frame())
         .title(" collab-p2p: nobody has joined yet ")
-        .title_bottom(format!(" {prefix} y copies the ticket · {prefix} ? puts this away "));
+        .title_bottom(format!(
+            " {prefix} y copies the ticket · {prefix} ? puts this away "
+        ));
     card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
 }
 
@@ -128,7 +149,9 @@ pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
         let line = text::shown(line);
         let mut rest = line.as_str();
         while text::head(rest, cols).len() < rest.len() && cols >= 2 {
-            let (row, after) = rest.split_at_checked(text::head(rest, cols).len()).unwrap_or((rest, ""));
+            let (row, after) = rest
+                .split_at_checked(text::head(rest, cols).len())
+                .unwrap_or((rest, ""));
             rows.push(row.to_owned());
             rest = after;
         }
@@ -138,7 +161,9 @@ pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
 }
 
 fn height_of(lines: &[String]) -> u16 {
-    u16::try_from(lines.len()).unwrap_or(u16::MAX).saturating_add(2)
+    u16::try_from(lines.len())
+        .unwrap_or(u16::MAX)
+        .saturating_add(2)
 }
 
 fn card(block: Block<'_>, lines: &[String], area: Rect, indent: u16) -> Buffer {
@@ -147,7 +172,12 @@ fn card(block: Block<'_>, lines: &[String], area: Rect, indent: u16) -> Buffer {
     block.render(area, &mut drawn);
     let x = inner.x.saturating_add(indent.min(inner.width));
     for (y, line) in (inner.y..inner.bottom()).zip(lines) {
-        drawn.set_line(x, y, &Line::raw(line.as_str()), inner.right().saturating_sub(x));
+        drawn.set_line(
+            x,
+            y,
+            &Line::raw(line.as_str()),
+            inner.right().saturating_sub(x),
+        );
     }
     drawn
 }
@@ -164,7 +194,9 @@ mod tests {
         let area = *drawn.area();
         (area.top()..area.bottom())
             .map(|y| {
-                let row: String = (area.left()..area.right()).map(|x| drawn[(x, y)].symbol()).collect();
+                let row: String = (area.left()..area.right())
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect();
                 row.trim_end().to_owned()
             })
             .collect()
@@ -179,14 +211,17 @@ mod tests {
         let questions = questions(&view, view.terminals.first(), Prefix::default());
         let drawn = draw_questions(&questions, WINDOW, 12, Theme::new(true)).unwrap();
 
-        assert_eq!(rows(&drawn), [
-            "┌ collab-p2p asks ─────────────────────────────────┐",
-            "│ bob asks for control of this terminal. Ctrl-] g  │",
-            "│ gives it, Ctrl-] p then d refuses.               │",
-            "│ mallory\\u{1b}[2J (key 0909090909) wants to join  │",
-            "│ as editor. Ctrl-] p, then a lets in, d refuses.  │",
-            "└──────────────────────────────────────────────────┘",
-        ]);
+        assert_eq!(
+            rows(&drawn),
+            [
+                "┌ collab-p2p asks ─────────────────────────────────┐",
+                "│ bob asks for control of this terminal. Ctrl-] g  │",
+                "│ gives it, Ctrl-] p then d refuses.               │",
+                "│ mallory\\u{1b}[2J (key 0909090909) wants to join  │",
+                "│ as editor. Ctrl-] p, then a lets in, d refuses.  │",
+                "└──────────────────────────────────────────────────┘",
+            ]
+        );
         assert_eq!(drawn.area().right(), WINDOW.cols);
     }
 
@@ -209,9 +244,17 @@ mod tests {
         view.terminals[0].status = Some(ExitStatus(3));
         let why = waiting(&view, view.terminals.first()).unwrap();
         assert_eq!(why, "This terminal has ended with status 3.");
-        assert_eq!(waiting(&view, None).unwrap(), "Nobody shares a terminal just now.");
-        view.phase = Phase::Joining { waits_for: "a member who lets us in".into() };
-        assert_eq!(waiting(&view, None).unwrap(), "Joining: a member who lets us in");
+        assert_eq!(
+            waiting(&view, None).unwrap(),
+            "Nobody shares a terminal just now."
+        );
+        view.phase = Phase::Joining {
+            waits_for: "a member who lets us in".into(),
+        };
+        assert_eq!(
+            waiting(&view, None).unwrap(),
+            "Joining: a member who lets us in"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::engine::command::{Command, CommandError, PresenceUpdate, Reply};
 use crate::engine::effect::StopReason;
+use crate::engine::ids::TerminalId;
 use crate::engine::terminal::redaction::Redacted;
 use crate::engine::terminal::screen::Screen;
 use crate::engine::view::{SessionEvent, View};
@@ -100,6 +101,8 @@ struct Running {
     clock: Clock,
     answers: Answers,
     view: Arc<View>,
+    /// Whose picture `screen` is.
+    shown: Option<TerminalId>,
     screen: Option<Arc<Redacted<Screen>>>,
 }
 
@@ -114,6 +117,7 @@ pub(super) async fn run(handle: Handle, options: UiOptions) -> Result<UiEnd, UiE
         app: App::new(options, window, &view),
         clock: Clock::start(),
         answers: Answers::new(),
+        shown: None,
         screen: None,
         handle: handle.clone(),
         view,
@@ -161,7 +165,9 @@ impl Running {
     /// Time until something is due by itself.
     fn until_due(&self) -> Option<Duration> {
         let now = self.clock.now();
-        self.app.deadline(&self.view, now).map(|due| due.since(now.mono))
+        self.app
+            .deadline(&self.view, now)
+            .map(|due| due.since(now.mono))
     }
 
     /// Paints the newest picture, unless the terminal has not taken the last one yet.
@@ -169,16 +175,22 @@ impl Running {
         self.tty.write_now();
         if self.tty.is_idle() {
             let screen = self.screen.clone();
-            let picture = self.app.picture(&self.view, cells(screen.as_ref()), self.clock.now());
+            let picture = self
+                .app
+                .picture(&self.view, cells(screen.as_ref()), self.clock.now());
             let bytes = self.painter.paint(picture);
             self.tty.queue(&bytes);
             self.tty.write_now();
         }
     }
 
-    /// Takes the newest picture of the terminal that is shown. The last one stays when there is none.
+    /// Takes the newest picture of the terminal that is shown. Its last one stays when there is none any more.
     fn refresh(&mut self) -> Option<UiEnd> {
         let shown = self.app.terminal(&self.view).map(|terminal| terminal.id);
+        if shown != self.shown {
+            self.shown = shown;
+            self.screen = None;
+        }
         if let Some(screen) = shown.and_then(|id| self.handle.screen(&id)) {
             self.screen = Some(screen);
         }
@@ -198,7 +210,8 @@ impl Running {
     }
 
     fn answered(&mut self, (purpose, answer): Answer) -> Option<UiEnd> {
-        self.app.answered(purpose, answer, &self.view, self.clock.now());
+        self.app
+            .answered(purpose, answer, &self.view, self.clock.now());
         None
     }
 
@@ -207,13 +220,17 @@ impl Running {
             return Some(UiEnd::Signal(SignalKind::hangup().as_raw_value()));
         }
         let screen = self.screen.clone();
-        let actions = self.app.typed(bytes, &self.view, cells(screen.as_ref()), self.clock.now());
+        let actions = self
+            .app
+            .typed(bytes, &self.view, cells(screen.as_ref()), self.clock.now());
         self.perform(actions)
     }
 
     fn due(&mut self) -> Option<UiEnd> {
         let screen = self.screen.clone();
-        let actions = self.app.due(&self.view, cells(screen.as_ref()), self.clock.now());
+        let actions = self
+            .app
+            .due(&self.view, cells(screen.as_ref()), self.clock.now());
         self.perform(actions)
     }
 
@@ -273,7 +290,11 @@ fn cells(screen: Option<&Arc<Redacted<Screen>>>) -> Option<&Screen> {
 }
 
 fn end_of(reason: StopReason) -> UiEnd {
-    if reason == StopReason::Left { UiEnd::Left } else { UiEnd::Stopped(reason) }
+    if reason == StopReason::Left {
+        UiEnd::Left
+    } else {
+        UiEnd::Stopped(reason)
+    }
 }
 
 /// The next event; what a slow reader lost is lost, and after the last one nothing comes.
@@ -299,7 +320,8 @@ async fn say_farewell(handle: &Handle, end: &UiEnd) {
                 ..PresenceUpdate::default()
             };
             // A node that does not answer in time is told by its own end.
-            let _late = tokio::time::timeout(FAREWELL, handle.command(Command::SetPresence(update))).await;
+            let _late =
+                tokio::time::timeout(FAREWELL, handle.command(Command::SetPresence(update))).await;
         }
     }
 }

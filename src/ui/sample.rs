@@ -13,7 +13,10 @@ use crate::engine::view::{
 };
 
 /// The moment of the tests.
-pub(super) const NOW: Now = Now { mono: Mono(5_000_000), wall: Wall(1_700_000_000_000) };
+pub(super) const NOW: Now = Now {
+    mono: Mono(5_000_000),
+    wall: Wall(1_700_000_000_000),
+};
 
 /// The terminal of the tests.
 pub(super) const TERMINAL: TerminalId = TerminalId([7; 16]);

@@ -24,7 +24,12 @@ impl App {
             let room = self.room_beside_the_pane();
             self.crop = self.crop.follow(screen, room);
             viewport::draw(&mut canvas, screen, self.crop, self.theme);
-            viewport::draw_pointers(&mut canvas, self.crop, &pointers(view, terminal), self.theme);
+            viewport::draw_pointers(
+                &mut canvas,
+                self.crop,
+                &pointers(view, terminal),
+                self.theme,
+            );
             caret = viewport::caret(screen, self.crop, room);
         }
         let cursor_row = caret.map_or(0, |caret| caret.y);
@@ -41,19 +46,30 @@ impl App {
                 caret = None;
                 covered.clear();
                 if let Some((x, y)) = written {
-                    caret = Some(Caret { x, y, shape: CursorShape::Bar, blinking: false });
+                    caret = Some(Caret {
+                        x,
+                        y,
+                        shape: CursorShape::Bar,
+                        blinking: false,
+                    });
                 }
             }
         }
         canvas.overlay(&self.status_row(view, screen, questions.len(), now));
         let hidden = |caret: &Caret| {
-            covered.iter().any(|area: &Rect| area.contains(Position::new(caret.x, caret.y)))
+            covered
+                .iter()
+                .any(|area: &Rect| area.contains(Position::new(caret.x, caret.y)))
         };
         let modes = match (self.focus(), screen) {
             (Focus::Terminal, Some(screen)) => keyboard_modes(screen.modes),
             (Focus::Terminal, None) | (Focus::Pane, _) => Modes::default(),
         };
-        Picture { canvas, caret: caret.filter(|caret| !hidden(caret)), modes }
+        Picture {
+            canvas,
+            caret: caret.filter(|caret| !hidden(caret)),
+            modes,
+        }
     }
 
     /// The part of the window in which the shared cursor stays in sight.
@@ -61,10 +77,14 @@ impl App {
         let pane = self.window.pane();
         match self.pane {
             None | Some(Pane::Help) => self.window,
-            Some(Pane::Chat | Pane::People) if pane.x > 0 => Size { cols: pane.x, ..self.window },
-            Some(Pane::Chat | Pane::People) => {
-                Size { rows: self.window.rows.saturating_sub(pane.height), ..self.window }
-            }
+            Some(Pane::Chat | Pane::People) if pane.x > 0 => Size {
+                cols: pane.x,
+                ..self.window
+            },
+            Some(Pane::Chat | Pane::People) => Size {
+                rows: self.window.rows.saturating_sub(pane.height),
+                ..self.window
+            },
         }
     }
 
@@ -79,14 +99,29 @@ impl App {
         let mut cards = Vec::new();
         if self.block_shown {
             let lines = &self.share_block;
-            cards.push(prompt::draw_share_block(lines, self.window, cursor_row, self.prefix, self.theme));
+            cards.push(prompt::draw_share_block(
+                lines,
+                self.window,
+                cursor_row,
+                self.prefix,
+                self.theme,
+            ));
         }
         let why = prompt::waiting(view, terminal);
-        let why = why.or_else(|| screen.is_none().then(|| "Waiting for the picture.".to_owned()));
+        let why = why.or_else(|| {
+            screen
+                .is_none()
+                .then(|| "Waiting for the picture.".to_owned())
+        });
         if let Some(why) = why {
             cards.push(prompt::draw_waiting(&why, self.window, self.theme));
         }
-        cards.extend(prompt::draw_questions(questions, self.window, cursor_row, self.theme));
+        cards.extend(prompt::draw_questions(
+            questions,
+            self.window,
+            cursor_row,
+            self.theme,
+        ));
         cards
     }
 
@@ -100,17 +135,30 @@ impl App {
             }
             Pane::People => {
                 let terminal = self.terminal(view);
-                Some((self.people.draw(view, terminal, now, window.pane(), theme), None))
+                Some((
+                    self.people.draw(view, terminal, now, window.pane(), theme),
+                    None,
+                ))
             }
             Pane::Help => {
                 let reader = self.reader(view);
                 let block = &self.share_block;
-                Some((self.help.draw(view, reader, block, self.prefix, window, theme), None))
+                Some((
+                    self.help
+                        .draw(view, reader, block, self.prefix, window, theme),
+                    None,
+                ))
             }
         }
     }
 
-    fn status_row(&self, view: &View, screen: Option<&Screen>, questions: usize, now: Now) -> Buffer {
+    fn status_row(
+        &self,
+        view: &View,
+        screen: Option<&Screen>,
+        questions: usize,
+        now: Now,
+    ) -> Buffer {
         let facts = Facts {
             view,
             terminal: self.terminal(view),
@@ -139,11 +187,18 @@ fn keyboard_modes(modes: Modes) -> Modes {
 
 /// The pointers of others on this terminal.
 fn pointers(view: &View, terminal: Option<&TerminalView>) -> Vec<NamedPointer> {
-    let Some(terminal) = terminal else { return Vec::new() };
-    let there = view.participants.iter().filter(|one| !one.me && one.status != Status::Gone);
+    let Some(terminal) = terminal else {
+        return Vec::new();
+    };
+    let there = view
+        .participants
+        .iter()
+        .filter(|one| !one.me && one.status != Status::Gone);
     there
         .filter_map(|one| {
-            let pointer = one.pointer.filter(|pointer| pointer.terminal == terminal.id)?;
+            let pointer = one
+                .pointer
+                .filter(|pointer| pointer.terminal == terminal.id)?;
             Some(NamedPointer {
                 name: text::name(&one.name, 16),
                 colour: one.colour,

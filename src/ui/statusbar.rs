@@ -43,7 +43,12 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn new(keep: u8, style: Style, forms: impl IntoIterator<Item = String>) -> Self {
-        Self { forms: forms.into_iter().collect(), style, keep, joined: false }
+        Self {
+            forms: forms.into_iter().collect(),
+            style,
+            keep,
+            joined: false,
+        }
     }
 
     /// Belongs to the part before it.
@@ -63,24 +68,57 @@ impl Part {
 
 /// The usual row.
 pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
-    let Facts { view, terminal, theme, prefix, .. } = facts;
+    let Facts {
+        view,
+        terminal,
+        theme,
+        prefix,
+        ..
+    } = facts;
     let plain = Style::new();
     let title = text::shown(terminal.map_or(view.session.title.as_str(), |one| one.title.as_str()));
     let (count, names) = words::who_is_here(view);
     let mut parts = vec![
         standing(facts),
-        Part::new(40, theme.strong(), [text::cut(&title, 28), text::cut(&title, 12), String::new()]),
+        Part::new(
+            40,
+            theme.strong(),
+            [text::cut(&title, 28), text::cut(&title, 12), String::new()],
+        ),
     ];
     if let Some(terminal) = terminal {
         parts.push(Part::new(50, plain, words::presenter(view, terminal)));
     }
-    parts.push(Part::new(60, plain, [format!("{count} here"), String::new()]));
-    parts.push(Part::new(10, plain, [format!(": {}", text::cut(&names, 40)), String::new()]).joined());
+    parts.push(Part::new(
+        60,
+        plain,
+        [format!("{count} here"), String::new()],
+    ));
+    parts.push(
+        Part::new(
+            10,
+            plain,
+            [format!(": {}", text::cut(&names, 40)), String::new()],
+        )
+        .joined(),
+    );
     parts.push(Part::new(88, plain, words::connection(view)));
     parts.push(Part::new(72, plain, words::waits_for(view)).joined());
-    parts.push(Part::new(15, plain, [reached(facts).unwrap_or_default(), String::new()]));
+    parts.push(Part::new(
+        15,
+        plain,
+        [reached(facts).unwrap_or_default(), String::new()],
+    ));
     parts.extend(marks(facts));
-    parts.push(Part::new(30, theme.faint(), [format!("{prefix} ? help"), format!("{prefix} ?"), String::new()]));
+    parts.push(Part::new(
+        30,
+        theme.faint(),
+        [
+            format!("{prefix} ? help"),
+            format!("{prefix} ?"),
+            String::new(),
+        ],
+    ));
     parts
 }
 
@@ -88,37 +126,71 @@ pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
 pub(super) fn menu(reader: Reader, prefix: Prefix, theme: Theme) -> Vec<Part> {
     let first = Part::new(99, theme.asking(), [format!(" {prefix} ")]);
     let keys = bindings(reader).into_iter().map(|(key, word, _)| {
-        Part::new(10, Style::new(), [format!("  {key} {word}"), format!("  {key}")]).joined()
+        Part::new(
+            10,
+            Style::new(),
+            [format!("  {key} {word}"), format!("  {key}")],
+        )
+        .joined()
     });
     std::iter::once(first).chain(keys).collect()
 }
 
 /// The row while something is to be said.
 pub(super) fn said(facts: Facts<'_>, text: &str, alarm: bool) -> Vec<Part> {
-    let style = if alarm { facts.theme.alarm() } else { facts.theme.strong() };
+    let style = if alarm {
+        facts.theme.alarm()
+    } else {
+        facts.theme.strong()
+    };
     vec![standing(facts), Part::new(10, style, [format!(" {text} ")])]
 }
 
 /// What the person's keys do.
 fn standing(facts: Facts<'_>) -> Part {
-    let Facts { view, terminal, theme, now, .. } = facts;
+    let Facts {
+        view,
+        terminal,
+        theme,
+        now,
+        ..
+    } = facts;
     let Some(terminal) = terminal else {
         return Part::new(99, theme.reading(), [" no terminal ".to_owned()]);
     };
-    let locked = if terminal.control.locked { ", others locked" } else { "" };
-    let left = || words::time_left(terminal, now).map(|left| format!(", {left}")).unwrap_or_default();
+    let locked = if terminal.control.locked {
+        ", others locked"
+    } else {
+        ""
+    };
+    let left = || {
+        words::time_left(terminal, now)
+            .map(|left| format!(", {left}"))
+            .unwrap_or_default()
+    };
     match Standing::of(terminal) {
-        Standing::Host => {
-            Part::new(99, theme.typing(), [format!(" you type{locked} "), " you type ".to_owned()])
-        }
+        Standing::Host => Part::new(
+            99,
+            theme.typing(),
+            [format!(" you type{locked} "), " you type ".to_owned()],
+        ),
         Standing::HostWatches => {
             let holder = terminal.control.holder.unwrap_or(terminal.host);
             let name = words::name_of(view, &holder);
-            Part::new(99, theme.asking(), [format!(" {name} types{} ", left()), format!(" {name} types ")])
+            Part::new(
+                99,
+                theme.asking(),
+                [
+                    format!(" {name} types{} ", left()),
+                    format!(" {name} types "),
+                ],
+            )
         }
-        Standing::Controls => {
-            Part::new(99, theme.typing(), [format!(" you type{} ", left()), " you type ".to_owned()])
-        }
+        Standing::Controls => Part::new(
+            99,
+            theme.typing(),
+            [format!(" you type{} ", left()), " you type ".to_owned()],
+        ),
         Standing::Asked => Part::new(99, theme.asking(), [" asked for control ".to_owned()]),
         Standing::Locked => Part::new(99, theme.alarm(), [" read-only, locked ".to_owned()]),
         Standing::ReadOnly => Part::new(99, theme.reading(), [" read-only ".to_owned()]),
@@ -133,23 +205,37 @@ fn reached(facts: Facts<'_>) -> Option<String> {
 
 /// What is only shown when it is so.
 fn marks(facts: Facts<'_>) -> Vec<Part> {
-    let Facts { terminal, theme, .. } = facts;
+    let Facts {
+        terminal, theme, ..
+    } = facts;
     let mut marks = Vec::new();
     if let Some(terminal) = terminal {
         if facts.cropped {
             let size = format!("part of {}x{}", terminal.cols, terminal.rows);
-            marks.push(Part::new(70, Style::new(), [size, "part".to_owned(), String::new()]));
+            marks.push(Part::new(
+                70,
+                Style::new(),
+                [size, "part".to_owned(), String::new()],
+            ));
         }
         match terminal.picture {
             Picture::Stale => {
-                marks.push(Part::new(85, theme.alarm(), [" picture is behind ".to_owned(), " behind ".to_owned()]));
+                marks.push(Part::new(
+                    85,
+                    theme.alarm(),
+                    [" picture is behind ".to_owned(), " behind ".to_owned()],
+                ));
             }
             Picture::None | Picture::Live => {}
         }
     }
     if facts.unread > 0 {
         let long = format!(" {} new in chat ", facts.unread);
-        marks.push(Part::new(75, theme.asking(), [long, format!(" {} new ", facts.unread), String::new()]));
+        marks.push(Part::new(
+            75,
+            theme.asking(),
+            [long, format!(" {} new ", facts.unread), String::new()],
+        ));
     }
     if facts.questions > 0 {
         let long = format!(" {} to decide ", facts.questions);
@@ -164,7 +250,9 @@ const BETWEEN: &str = " │ ";
 pub(super) fn draw(mut parts: Vec<Part>, area: Rect, theme: Theme) -> Buffer {
     while row_width(&parts) > usize::from(area.width) {
         let shrinkable = parts.iter_mut().filter(|part| part.forms.len() > 1);
-        let Some(next) = shrinkable.min_by_key(|part| part.keep) else { break };
+        let Some(next) = shrinkable.min_by_key(|part| part.keep) else {
+            break;
+        };
         next.shrink();
     }
     let mut drawn = Buffer::empty(area);
@@ -204,7 +292,11 @@ mod tests {
     }
 
     fn part(keep: u8, forms: &[&str]) -> Part {
-        Part::new(keep, Style::new(), forms.iter().map(|form| (*form).to_owned()))
+        Part::new(
+            keep,
+            Style::new(),
+            forms.iter().map(|form| (*form).to_owned()),
+        )
     }
 
     fn facts<'a>(view: &'a View) -> Facts<'a> {
@@ -241,7 +333,8 @@ mod tests {
     fn the_host_reads_who_has_control_and_for_how_long() {
         let mut view = sample::host_view();
         view.terminals[0].control.holder = Some(sample::member(2));
-        view.terminals[0].control.ends = Some(sample::NOW.wall + std::time::Duration::from_secs(900));
+        view.terminals[0].control.ends =
+            Some(sample::NOW.wall + std::time::Duration::from_secs(900));
 
         let parts = parts(facts(&view));
 
@@ -256,20 +349,30 @@ mod tests {
     fn troubles_outlive_everything_else_in_a_narrow_row() {
         let mut view = sample::view();
         view.terminals[0].picture = Picture::Stale;
-        view.connection =
-            ConnectionView::Offline { waiting: 2, waits_for: "looking for bob on this network".into() };
+        view.connection = ConnectionView::Offline {
+            waiting: 2,
+            waits_for: "looking for bob on this network".into(),
+        };
         assert_eq!(
             row(&parts(facts(&view)), 80),
             " read-only  │ offline, 2 waiting: looking for bob on this… │  picture is behind"
         );
 
-        let facts = Facts { cropped: true, unread: 3, questions: 1, ..facts(&view) };
+        let facts = Facts {
+            cropped: true,
+            unread: 3,
+            questions: 1,
+            ..facts(&view)
+        };
 
         assert_eq!(
             row(&parts(facts), 80),
-            " read-only  │ offline, 2 waiting │ part │  behind  │  3 new  │  1 to decide"
+            " read-only  │ offline, 2 waiting │  picture is behind  │  3 new  │  1 to decide"
         );
-        assert_eq!(row(&parts(facts), 50), " read-only  │ offline │  behind  │  1 to decide");
+        assert_eq!(
+            row(&parts(facts), 50),
+            " read-only  │ offline │  behind  │  1 to decide"
+        );
     }
 
     #[test]
@@ -286,7 +389,14 @@ mod tests {
 
     #[test]
     fn after_the_prefix_the_row_names_the_keys() {
-        let menu = menu(Reader { hosts: false, owns: false }, Prefix::default(), Theme::new(true));
+        let menu = menu(
+            Reader {
+                hosts: false,
+                owns: false,
+            },
+            Prefix::default(),
+            Theme::new(true),
+        );
         assert_eq!(
             row(&menu, 100),
             " Ctrl-]   c chat  p people  r control  d detach  x leave  y copy  ? help"
@@ -298,7 +408,10 @@ mod tests {
     fn what_is_said_stands_beside_what_one_may_do() {
         let view = sample::view();
         let said = said(facts(&view), "read-only: Ctrl-] r asks for control", true);
-        assert_eq!(row(&said, 80), " read-only  │  read-only: Ctrl-] r asks for control");
+        assert_eq!(
+            row(&said, 80),
+            " read-only  │  read-only: Ctrl-] r asks for control"
+        );
     }
 
     #[test]
@@ -319,7 +432,11 @@ mod tests {
 
     #[test]
     fn joined_parts_stand_close() {
-        let parts = [part(1, &["3 here", ""]), part(0, &[": a, b, c", ""]).joined(), part(2, &["x"])];
+        let parts = [
+            part(1, &["3 here", ""]),
+            part(0, &[": a, b, c", ""]).joined(),
+            part(2, &["x"]),
+        ];
         assert_eq!(row(&parts, 80), "3 here: a, b, c │ x");
         assert_eq!(row(&parts, 12), "3 here │ x");
     }

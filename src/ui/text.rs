@@ -39,7 +39,9 @@ pub(super) fn tail(text: &str, cols: usize) -> &str {
     for (at, c) in text.char_indices().rev() {
         used = used.saturating_add(columns(c));
         if used > cols {
-            return text.get(at.saturating_add(c.len_utf8())..).unwrap_or_default();
+            return text
+                .get(at.saturating_add(c.len_utf8())..)
+                .unwrap_or_default();
         }
     }
     text
@@ -65,8 +67,14 @@ pub(super) fn wrap(text: &str, cols: usize) -> Vec<String> {
     let mut rest = text;
     while head(rest, cols).len() < rest.len() {
         let fits = head(rest, cols);
-        let next_is_space = rest.get(fits.len()..).is_some_and(|after| after.starts_with(' '));
-        let end = if next_is_space { fits.len() } else { fits.rfind(' ').unwrap_or(fits.len()) };
+        let next_is_space = rest
+            .get(fits.len()..)
+            .is_some_and(|after| after.starts_with(' '));
+        let end = if next_is_space {
+            fits.len()
+        } else {
+            fits.rfind(' ').unwrap_or(fits.len())
+        };
         let end = if end == 0 { fits.len() } else { end };
         let (row, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
         rows.push(row.to_owned());
@@ -97,7 +105,11 @@ pub(super) fn round_trip(rtt: Duration) -> String {
 
 /// Columns of one character, rather too many than too few: the emoji style widens what precedes it.
 fn columns(c: char) -> usize {
-    if c == '\u{fe0f}' { 1 } else { c.width().unwrap_or(0) }
+    if c == '\u{fe0f}' {
+        1
+    } else {
+        c.width().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

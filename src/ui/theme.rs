@@ -84,7 +84,8 @@ impl Theme {
 
     fn badge(self, ground: Color) -> Style {
         let with = Style::new().fg(Color::Indexed(231)).bg(ground);
-        self.coloured(with, Style::new()).add_modifier(Modifier::BOLD)
+        self.coloured(with, Style::new())
+            .add_modifier(Modifier::BOLD)
     }
 
     /// The frame of a pane, and of one that asks.
@@ -95,12 +96,16 @@ impl Theme {
     /// The frame of what asks for a decision.
     pub(super) fn asking_frame(self) -> Style {
         let with = Style::new().fg(Color::Indexed(214));
-        self.coloured(with, Style::new()).add_modifier(Modifier::BOLD)
+        self.coloured(with, Style::new())
+            .add_modifier(Modifier::BOLD)
     }
 
     /// What matters less.
     pub(super) fn faint(self) -> Style {
-        self.coloured(Style::new().fg(Color::Indexed(244)), Style::new().add_modifier(Modifier::DIM))
+        self.coloured(
+            Style::new().fg(Color::Indexed(244)),
+            Style::new().add_modifier(Modifier::DIM),
+        )
     }
 
     /// The chosen line of a list.
@@ -116,12 +121,15 @@ impl Theme {
     /// A member's name.
     pub(super) fn member(self, colour: u8) -> Style {
         let with = Style::new().fg(member_colour(colour));
-        self.coloured(with, Style::new()).add_modifier(Modifier::BOLD)
+        self.coloured(with, Style::new())
+            .add_modifier(Modifier::BOLD)
     }
 
     /// A member's pointer and its label.
     pub(super) fn pointer(self, colour: u8) -> Style {
-        let with = Style::new().fg(Color::Indexed(16)).bg(member_colour(colour));
+        let with = Style::new()
+            .fg(Color::Indexed(16))
+            .bg(member_colour(colour));
         self.coloured(with, Style::new().add_modifier(Modifier::REVERSED))
     }
 }
@@ -137,7 +145,10 @@ mod tests {
 
     #[test]
     fn colours_follow_what_the_terminal_promises() {
-        assert_eq!(Depth::of(Some("xterm-256color"), Some("truecolor")), Depth::True);
+        assert_eq!(
+            Depth::of(Some("xterm-256color"), Some("truecolor")),
+            Depth::True
+        );
         assert_eq!(Depth::of(Some("xterm-direct"), None), Depth::True);
         assert_eq!(Depth::of(Some("tmux-256color"), None), Depth::Palette);
         assert_eq!(Depth::of(Some("linux"), None), Depth::Sixteen);

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, ttyname};
+use rustix::termios::{
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, ttyname,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -30,7 +32,8 @@ const RESUME: &[u8] = b"\x1b\\\x1b[?25l\x1b[?2004h\x1b[?7l\x1b[0m\x1b[2J";
 
 /// Ends a string or sequence that may have been cut, then takes back each mode that this program sets while it
 /// paints: synchronized update, application keys, pastes, wrapping, cursor, colours; last the alternate screen.
-const LEAVE: &[u8] = b"\x1b\\\x1b[?2026l\x1b[?1l\x1b>\x1b[?2004l\x1b[?7h\x1b[0 q\x1b[?25h\x1b[0m\x1b[?1049l";
+const LEAVE: &[u8] =
+    b"\x1b\\\x1b[?2026l\x1b[?1l\x1b>\x1b[?2004l\x1b[?7h\x1b[0 q\x1b[?25h\x1b[0m\x1b[?1049l";
 
 /// A terminal that takes nothing is given up after so long when it is to be put back.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
@@ -69,10 +72,16 @@ impl Tty {
     pub(super) fn open() -> Result<Self, UiError> {
         let stdout = io::stdout();
         if !isatty(&stdout) {
-            return Err(UiError::NoTerminal("standard output is no terminal".to_owned()));
+            return Err(UiError::NoTerminal(
+                "standard output is no terminal".to_owned(),
+            ));
         }
         let stdin = io::stdin();
-        let keys = if isatty(&stdin) { name_of(&stdin) } else { controlling() };
+        let keys = if isatty(&stdin) {
+            name_of(&stdin)
+        } else {
+            controlling()
+        };
         Ok(Self {
             input: watched(open(&keys)?, Interest::READABLE)?,
             output: watched(open(&name_of(&stdout))?, Interest::WRITABLE)?,
@@ -113,7 +122,9 @@ impl Tty {
             let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner);
             entered.as_ref().map(|entered| entered.before.clone())
         };
-        let Some(mut raw) = before else { return self.enter() };
+        let Some(mut raw) = before else {
+            return self.enter();
+        };
         raw.make_raw();
         tcsetattr(self.input.get_ref(), OptionalActions::Now, &raw)?;
         self.queued.clear();
@@ -132,9 +143,18 @@ impl Tty {
     /// Waits for keys. No bytes: the terminal is gone.
     pub(super) async fn read(&self) -> Vec<u8> {
         let mut buffer = vec![0; READ_BYTES];
-        let read = self.input.async_io(Interest::READABLE, |mut file| file.read(&mut buffer)).await;
-        buffer.truncate(read.unwrap_or(0));
-        buffer
+        loop {
+            let reads = self
+                .input
+                .async_io(Interest::READABLE, |mut file| file.read(&mut buffer));
+            match reads.await {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => {
+                    buffer.truncate(read.unwrap_or(0));
+                    return buffer;
+                }
+            }
+        }
     }
 
     /// Appends to what is to be written.
@@ -149,8 +169,15 @@ impl Tty {
 
     /// Writes what the terminal takes now, without waiting.
     pub(super) fn write_now(&mut self) {
-        while let Some(rest) = self.queued.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.output.try_io(Interest::WRITABLE, |mut file| file.write(rest)) {
+        while let Some(rest) = self
+            .queued
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match self
+                .output
+                .try_io(Interest::WRITABLE, |mut file| file.write(rest))
+            {
                 Ok(count) => self.written = self.written.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // A terminal that is gone is noticed where its keys are read.
@@ -182,7 +209,10 @@ pub(super) fn window() -> Option<Size> {
 
 fn size_of(fd: &impl AsFd) -> Option<Size> {
     let size = tcgetwinsize(fd).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some(Size { cols: size.ws_col, rows: size.ws_row })
+    (size.ws_col > 0 && size.ws_row > 0).then_some(Size {
+        cols: size.ws_col,
+        rows: size.ws_row,
+    })
 }
 
 fn controlling() -> PathBuf {
@@ -204,7 +234,10 @@ fn open(path: &PathBuf) -> Result<File, UiError> {
         .map_err(|error| UiError::NoTerminal(format!("cannot open {}: {error}", path.display())))
 }
 
-#[expect(unsafe_code, reason = "tokio cannot know that a file keeps its descriptor")]
+#[expect(
+    unsafe_code,
+    reason = "tokio cannot know that a file keeps its descriptor"
+)]
 fn watched(file: File, interest: Interest) -> Result<AsyncFd<File>, UiError> {
     // SAFETY: a `File` owns its descriptor, always names the same one, and keeps it open until it is dropped; the
     // `AsyncFd` owns the file and is never taken apart.
@@ -214,7 +247,10 @@ fn watched(file: File, interest: Interest) -> Result<AsyncFd<File>, UiError> {
 
 /// Puts the terminal back if it is taken over; once, whoever comes first.
 fn restore() {
-    let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let entered = ENTERED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     if let Some(entered) = entered {
         write_patiently(&entered.output, LEAVE);
         // Nothing is left to be done where even this fails: the terminal is gone.
@@ -223,7 +259,10 @@ fn restore() {
 }
 
 fn write_patiently(fd: &OwnedFd, mut bytes: &[u8]) {
-    let patience = Timespec { tv_sec: 0, tv_nsec: LEAVE_PATIENCE.subsec_nanos().into() };
+    let patience = Timespec {
+        tv_sec: 0,
+        tv_nsec: LEAVE_PATIENCE.subsec_nanos().into(),
+    };
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
@@ -246,7 +285,10 @@ fn restore_on_panic() {
     ONCE.call_once(|| {
         let report = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let entered = ENTERED.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            let entered = ENTERED
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_some();
             if entered && !IN_UI.get() {
                 tracing::error!("{panic}");
                 return;

@@ -36,11 +36,18 @@ impl Crop {
             x: screen.cols.saturating_sub(room.width),
             y: screen.height().saturating_sub(room.height),
         };
-        let clamped = Self { x: self.x.min(last.x), y: self.y.min(last.y) };
+        let clamped = Self {
+            x: self.x.min(last.x),
+            y: self.y.min(last.y),
+        };
         if !screen.cursor.visible {
             return clamped;
         }
-        let near = if screen.cursor.x < room.width { 0 } else { clamped.x };
+        let near = if screen.cursor.x < room.width {
+            0
+        } else {
+            clamped.x
+        };
         Self {
             x: towards(near, screen.cursor.x, room.width).min(last.x),
             y: towards(clamped.y, screen.cursor.y, room.height).min(last.y),
@@ -88,7 +95,14 @@ pub(super) fn draw(canvas: &mut Canvas, screen: &Screen, crop: Crop, theme: Them
 /// A cell at the edge of what is shown: half a wide character is a blank there.
 fn whole(cell: &Cell, x: u16, last: bool) -> Cell {
     let half = (x == 0 && cell.is_spacer()) || (last && cell.is_wide());
-    if half { Cell { glyph: Glyph::Narrow(' '), style: cell.style } } else { cell.clone() }
+    if half {
+        Cell {
+            glyph: Glyph::Narrow(' '),
+            style: cell.style,
+        }
+    } else {
+        cell.clone()
+    }
 }
 
 /// Draws others' pointers: the cell in their colour, the name beside it.
@@ -100,7 +114,10 @@ pub(super) fn draw_pointers(
 ) {
     let room = canvas.size().screen();
     for pointer in pointers {
-        let place = pointer.column.checked_sub(crop.x).zip(pointer.row.checked_sub(crop.y));
+        let place = pointer
+            .column
+            .checked_sub(crop.x)
+            .zip(pointer.row.checked_sub(crop.y));
         let Some((x, y)) = place.filter(|(x, y)| *x < room.width && *y < room.height) else {
             continue;
         };
@@ -114,7 +131,13 @@ pub(super) fn draw_pointers(
         canvas.overlay(&mark);
         let label_room = width.min(room.width.saturating_sub(left));
         let mut drawn = Buffer::empty(Rect::new(left, y, label_room, 1));
-        drawn.set_stringn(left, y, label, usize::from(label_room), theme.pointer(pointer.colour));
+        drawn.set_stringn(
+            left,
+            y,
+            label,
+            usize::from(label_room),
+            theme.pointer(pointer.colour),
+        );
         canvas.overlay(&drawn);
     }
 }
@@ -125,7 +148,12 @@ pub(super) fn caret(screen: &Screen, crop: Crop, window: Size) -> Option<Caret> 
     let cursor = screen.cursor;
     let x = cursor.x.checked_sub(crop.x).filter(|x| *x < room.width)?;
     let y = cursor.y.checked_sub(crop.y).filter(|y| *y < room.height)?;
-    cursor.visible.then_some(Caret { x, y, shape: cursor.shape, blinking: cursor.blinking })
+    cursor.visible.then_some(Caret {
+        x,
+        y,
+        shape: cursor.shape,
+        blinking: cursor.blinking,
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +172,10 @@ pub(super) mod tests {
                 let wide = text::width(&c.to_string()) > 1;
                 cells.push(Cell::new(c, &[], wide, Style::default()));
                 if wide {
-                    cells.push(Cell { glyph: Glyph::Spacer, style: Style::default() });
+                    cells.push(Cell {
+                        glyph: Glyph::Spacer,
+                        style: Style::default(),
+                    });
                 }
             }
             Arc::new(Line::cleaned(cells, false, cols))
@@ -155,9 +186,18 @@ pub(super) mod tests {
             cols,
             rows: (0..)
                 .zip(rows)
-                .map(|(id, text)| Row { id: RowId(id), stamp: 1, line: line(text) })
+                .map(|(id, text)| Row {
+                    id: RowId(id),
+                    stamp: 1,
+                    line: line(text),
+                })
                 .collect(),
-            cursor: Cursor { x: cursor.0, y: cursor.1, visible: true, ..Cursor::default() },
+            cursor: Cursor {
+                x: cursor.0,
+                y: cursor.1,
+                visible: true,
+                ..Cursor::default()
+            },
             modes: Modes::default(),
             title: String::new(),
             stamps: Stamps::default(),
@@ -168,7 +208,10 @@ pub(super) mod tests {
         (0..canvas.size().rows)
             .map(|y| {
                 let mut text = String::new();
-                canvas.row(y).iter().for_each(|cell| cell.push_text(&mut text));
+                canvas
+                    .row(y)
+                    .iter()
+                    .for_each(|cell| cell.push_text(&mut text));
                 text.trim_end().to_owned()
             })
             .collect()
@@ -198,7 +241,10 @@ pub(super) mod tests {
 
         let crop = Crop::default().follow(&screen, window);
         assert_eq!(drawn(&screen, window, crop)[..2], ["fghij", "FGHIJ"]);
-        assert_eq!(caret(&screen, crop, window).map(|caret| (caret.x, caret.y)), Some((4, 1)));
+        assert_eq!(
+            caret(&screen, crop, window).map(|caret| (caret.x, caret.y)),
+            Some((4, 1))
+        );
 
         screen.cursor.x = 1;
         let crop = crop.follow(&screen, window);
@@ -220,8 +266,14 @@ pub(super) mod tests {
     #[test]
     fn wide_characters_cut_by_the_edge_become_blanks() {
         let screen = screen(10, &["漢字漢字漢"], (0, 0));
-        assert_eq!(drawn(&screen, Size { cols: 5, rows: 2 }, Crop { x: 1, y: 0 })[0], " 字漢");
-        assert_eq!(drawn(&screen, Size { cols: 5, rows: 2 }, Crop { x: 0, y: 0 })[0], "漢字");
+        assert_eq!(
+            drawn(&screen, Size { cols: 5, rows: 2 }, Crop { x: 1, y: 0 })[0],
+            " 字漢"
+        );
+        assert_eq!(
+            drawn(&screen, Size { cols: 5, rows: 2 }, Crop { x: 0, y: 0 })[0],
+            "漢字"
+        );
     }
 
     #[test]
@@ -236,7 +288,11 @@ pub(super) mod tests {
             column,
         };
 
-        let pointers = [pointer("anna", 0, 5), pointer("bob", 1, 29), pointer("gone", 9, 9)];
+        let pointers = [
+            pointer("anna", 0, 5),
+            pointer("bob", 1, 29),
+            pointer("gone", 9, 9),
+        ];
         draw_pointers(&mut canvas, Crop::default(), &pointers, Theme::new(true));
 
         assert_eq!(rows(&canvas)[0], "some ▸ anna re");

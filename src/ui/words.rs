@@ -1,10 +1,10 @@
 //! What a view says, in words: who hosts, who types, who is there, how it is connected.
 
-use crate::engine::ids::MemberId;
+use crate::engine::command::Typing;
 use crate::engine::event::Path;
+use crate::engine::ids::MemberId;
 use crate::engine::time::Now;
 use crate::engine::view::{ConnectionView, ParticipantView, Status, TerminalView, View};
-use crate::engine::command::Typing;
 use crate::ui::text;
 
 /// Columns that a name gets where several stand together.
@@ -31,7 +31,12 @@ impl Standing {
     pub(super) fn of(terminal: &TerminalView) -> Self {
         let control = &terminal.control;
         if terminal.mine {
-            if control.holder.is_some() && !control.mine { Self::HostWatches } else { Self::Host }
+            let other = control.holder.filter(|holder| *holder != terminal.host);
+            if other.is_some() {
+                Self::HostWatches
+            } else {
+                Self::Host
+            }
         } else if control.mine {
             Self::Controls
         } else if control.requested {
@@ -46,7 +51,9 @@ impl Standing {
 
 /// The participant with a key.
 pub(super) fn participant<'a>(view: &'a View, id: &MemberId) -> Option<&'a ParticipantView> {
-    view.participants.iter().find(|participant| participant.id == *id)
+    view.participants
+        .iter()
+        .find(|participant| participant.id == *id)
 }
 
 /// A member's name, or the front of its key where the name is not known.
@@ -59,15 +66,22 @@ pub(super) fn name_of(view: &View, id: &MemberId) -> String {
 
 /// Who is there: in words, the person first, and how many.
 pub(super) fn who_is_here(view: &View) -> (usize, String) {
-    let mut here: Vec<&ParticipantView> =
-        view.participants.iter().filter(|one| one.me || one.status != Status::Gone).collect();
+    let mut here: Vec<&ParticipantView> = view
+        .participants
+        .iter()
+        .filter(|one| one.me || one.status != Status::Gone)
+        .collect();
     here.sort_by_key(|one| !one.me);
     let names: Vec<String> = here.iter().map(|one| with_mark(view, one)).collect();
     (here.len(), names.join(", "))
 }
 
 fn with_mark(view: &View, one: &ParticipantView) -> String {
-    let name = if one.me { "you".to_owned() } else { name_of(view, &one.id) };
+    let name = if one.me {
+        "you".to_owned()
+    } else {
+        name_of(view, &one.id)
+    };
     match (one.typing, one.status) {
         (Some(Typing::Chat), _) if !one.me => format!("{name} (writing)"),
         (Some(Typing::Terminal(_)), _) if !one.me => format!("{name} (typing)"),
@@ -99,7 +113,10 @@ pub(super) fn connection(view: &View) -> Vec<String> {
     match &view.connection {
         ConnectionView::Live => vec!["live".to_owned()],
         ConnectionView::CatchingUp { waiting } => {
-            vec![format!("catching up, {waiting} to come"), "catching up".to_owned()]
+            vec![
+                format!("catching up, {waiting} to come"),
+                "catching up".to_owned(),
+            ]
         }
         ConnectionView::Offline { waiting: 0, .. } => vec!["offline".to_owned()],
         ConnectionView::Offline { waiting, .. } => {
@@ -113,11 +130,15 @@ pub(super) fn waits_for(view: &View) -> Vec<String> {
     match &view.connection {
         ConnectionView::Offline { waits_for, .. } if !waits_for.is_empty() => {
             let waits_for = text::shown(waits_for);
-            vec![format!(": {waits_for}"), format!(": {}", text::cut(&waits_for, 24)), String::new()]
+            vec![
+                format!(": {waits_for}"),
+                format!(": {}", text::cut(&waits_for, 24)),
+                String::new(),
+            ]
         }
-        ConnectionView::Offline { .. } | ConnectionView::Live | ConnectionView::CatchingUp { .. } => {
-            Vec::new()
-        }
+        ConnectionView::Offline { .. }
+        | ConnectionView::Live
+        | ConnectionView::CatchingUp { .. } => Vec::new(),
     }
 }
 
@@ -190,7 +211,10 @@ mod tests {
         let mut view = sample::view();
         view.participants[1].status = Status::Idle;
         view.participants[2].typing = Some(Typing::Chat);
-        assert_eq!(who_is_here(&view), (3, "you, bob (idle), eve (writing)".into()));
+        assert_eq!(
+            who_is_here(&view),
+            (3, "you, bob (idle), eve (writing)".into())
+        );
 
         view.participants[1].status = Status::Gone;
         assert_eq!(who_is_here(&view).0, 2);
@@ -208,8 +232,10 @@ mod tests {
     #[test]
     fn an_offline_node_says_what_it_waits_for() {
         let mut view = sample::view();
-        view.connection =
-            ConnectionView::Offline { waiting: 3, waits_for: "looking for \x1b[31mbob".into() };
+        view.connection = ConnectionView::Offline {
+            waiting: 3,
+            waits_for: "looking for \x1b[31mbob".into(),
+        };
         assert_eq!(connection(&view), ["offline, 3 waiting", "offline"]);
         assert_eq!(waits_for(&view)[0], ": looking for \\u{1b}[31mbob");
         view.connection = ConnectionView::CatchingUp { waiting: 12 };
@@ -218,7 +244,10 @@ mod tests {
 
     #[test]
     fn times_are_counted_from_now() {
-        let now = Now { mono: Mono(0), wall: Wall(1_000_000) };
+        let now = Now {
+            mono: Mono(0),
+            wall: Wall(1_000_000),
+        };
         let mut terminal = sample::terminal(sample::member(1), false);
         terminal.control.ends = Some(now.wall + Duration::from_secs(125));
         assert_eq!(time_left(&terminal, now).unwrap(), "2 min left");

@@ -22,7 +22,13 @@ struct Person {
 
 impl Person {
     fn viewer() -> Self {
-        Self::with(sample::view(), UiOptions { colour: true, ..UiOptions::default() })
+        Self::with(
+            sample::view(),
+            UiOptions {
+                colour: true,
+                ..UiOptions::default()
+            },
+        )
     }
 
     fn host() -> Self {
@@ -40,11 +46,17 @@ impl Person {
         app.started(&view, NOW);
         let mut shown = vec![""; 24];
         shown[0] = "$ echo hello";
-        Self { app, view, screen: screen(80, &shown, (2, 1)), now: NOW }
+        Self {
+            app,
+            view,
+            screen: screen(80, &shown, (2, 1)),
+            now: NOW,
+        }
     }
 
     fn types(&mut self, keys: &[u8]) -> Vec<Action> {
-        self.app.typed(keys, &self.view, Some(&self.screen), self.now)
+        self.app
+            .typed(keys, &self.view, Some(&self.screen), self.now)
     }
 
     fn asks(&mut self, keys: &[u8]) -> Vec<Command> {
@@ -64,7 +76,8 @@ impl Person {
 
     fn refused(&mut self, code: Code, why: &str) {
         let refusal = Err(CommandError::new(code, why));
-        self.app.answered(Purpose::Keys, refusal, &self.view, self.now);
+        self.app
+            .answered(Purpose::Keys, refusal, &self.view, self.now);
     }
 
     fn sees(&mut self) -> Picture {
@@ -102,15 +115,24 @@ fn input(bytes: &[u8]) -> Command {
 }
 
 fn control(command: ControlCommand) -> Command {
-    Command::Control { terminal: TERMINAL, command }
+    Command::Control {
+        terminal: TERMINAL,
+        command,
+    }
 }
 
 #[test]
 fn keys_go_to_the_shell_exactly_and_only_the_prefix_does_not() {
     let mut host = Person::host();
 
-    assert_eq!(host.asks(b"ls -l\r\x03\x1b[A\xff"), [input(b"ls -l\r\x03\x1b[A\xff")]);
-    assert_eq!(host.asks(b"a\x1d\x1db"), [input(b"a"), input(b"\x1d"), input(b"b")]);
+    assert_eq!(
+        host.asks(b"ls -l\r\x03\x1b[A\xff"),
+        [input(b"ls -l\r\x03\x1b[A\xff")]
+    );
+    assert_eq!(
+        host.asks(b"a\x1d\x1db"),
+        [input(b"a"), input(b"\x1d"), input(b"b")]
+    );
 }
 
 #[test]
@@ -122,7 +144,10 @@ fn the_screen_is_shown_row_by_row_above_the_status_row() {
     let shown = rows(&picture.canvas);
     assert_eq!(shown[0], "$ echo hello");
     assert!(shown[1..24].iter().all(String::is_empty), "{shown:?}");
-    assert_eq!(shown[24], " read-only  │ demo │ bob hosts │ 3 here │ live │ lan 2.3 ms │ Ctrl-] ? help");
+    assert_eq!(
+        shown[24],
+        " read-only  │ demo │ bob hosts │ 3 here │ live │ lan 2.3 ms │ Ctrl-] ? help"
+    );
     assert_eq!(picture.caret.map(|caret| (caret.x, caret.y)), Some((2, 1)));
 }
 
@@ -133,11 +158,23 @@ fn control_goes_over_and_back_by_keys_alone() {
 
     assert_eq!(viewer.asks(b"\x1dr"), [control(ControlCommand::Request)]);
     viewer.learns(|view| view.terminals[0].control.requested = true);
-    assert!(viewer.status().starts_with(" asked for control "), "{}", viewer.status());
+    assert!(
+        viewer.status().starts_with(" asked for control "),
+        "{}",
+        viewer.status()
+    );
 
     host.learns(|view| view.terminals[0].control.requests = vec![sample::member(2)]);
-    assert!(host.text().contains("bob asks for control of this terminal."), "{}", host.text());
-    let grant = ControlCommand::Grant { to: sample::member(2), duration: None };
+    assert!(
+        host.text()
+            .contains("bob asks for control of this terminal."),
+        "{}",
+        host.text()
+    );
+    let grant = ControlCommand::Grant {
+        to: sample::member(2),
+        duration: None,
+    };
     assert_eq!(host.asks(b"\x1dg"), [control(grant)]);
 
     viewer.learns(|view| {
@@ -146,7 +183,11 @@ fn control_goes_over_and_back_by_keys_alone() {
         view.terminals[0].control.holder = Some(sample::member(1));
         view.terminals[0].control.ends = Some(NOW.wall + Duration::from_secs(1_800));
     });
-    assert!(viewer.status().starts_with(" you type, 30 min left "), "{}", viewer.status());
+    assert!(
+        viewer.status().starts_with(" you type, 30 min left "),
+        "{}",
+        viewer.status()
+    );
     assert_eq!(viewer.asks(b"x"), [input(b"x")]);
     assert_eq!(host.asks(b"\x1dt"), [control(ControlCommand::Take)]);
     assert_eq!(viewer.asks(b"\x1dr"), [control(ControlCommand::Release)]);
@@ -157,16 +198,27 @@ fn who_types_without_control_is_told_once_and_again_after_losing_it() {
     let mut viewer = Person::viewer();
     viewer.types(b"a");
     viewer.refused(Code::LeaseNotHeld, "typing needs control");
-    assert_eq!(viewer.status(), " read-only  │  read-only: Ctrl-] r asks for control");
+    assert_eq!(
+        viewer.status(),
+        " read-only  │  read-only: Ctrl-] r asks for control"
+    );
 
     viewer.waits(Duration::from_secs(6));
     viewer.refused(Code::LeaseNotHeld, "typing needs control");
-    assert!(!viewer.status().contains("asks for control"), "{}", viewer.status());
+    assert!(
+        !viewer.status().contains("asks for control"),
+        "{}",
+        viewer.status()
+    );
 
     viewer.learns(|view| view.terminals[0].control.mine = true);
     viewer.learns(|view| view.terminals[0].control.mine = false);
     viewer.refused(Code::LeaseNotHeld, "typing needs control");
-    assert!(viewer.status().contains("asks for control"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("asks for control"),
+        "{}",
+        viewer.status()
+    );
 }
 
 #[test]
@@ -178,7 +230,11 @@ fn a_prompt_never_takes_the_keys_from_the_shell() {
     });
 
     assert!(host.text().contains("collab-p2p asks"), "{}", host.text());
-    assert!(host.text().contains("mallory (key 0909090909)"), "{}", host.text());
+    assert!(
+        host.text().contains("mallory (key 0909090909)"),
+        "{}",
+        host.text()
+    );
     assert_eq!(host.asks(b"g\ra"), [input(b"g\ra")]);
 }
 
@@ -187,9 +243,15 @@ fn a_newcomer_is_let_in_by_keys() {
     let mut host = Person::host();
     host.learns(|view| view.approvals = vec![sample::approval("mallory")]);
 
-    let approve = Command::Approve { approval: "approval-mallory".into() };
+    let approve = Command::Approve {
+        approval: "approval-mallory".into(),
+    };
     assert_eq!(host.asks(b"\x1dpa"), [approve]);
-    assert!(host.text().contains("collab-p2p: people"), "{}", host.text());
+    assert!(
+        host.text().contains("collab-p2p: people"),
+        "{}",
+        host.text()
+    );
     assert_eq!(host.asks(b"\x1dpls\r"), [input(b"ls\r")]);
 }
 
@@ -213,7 +275,11 @@ fn the_chat_is_written_and_sent_while_the_shell_rests() {
 
     viewer.types(b"\x1b");
     viewer.waits(Duration::from_millis(30));
-    assert!(!viewer.text().contains("collab-p2p: chat"), "{}", viewer.text());
+    assert!(
+        !viewer.text().contains("collab-p2p: chat"),
+        "{}",
+        viewer.text()
+    );
 }
 
 #[test]
@@ -222,10 +288,19 @@ fn a_message_that_could_not_be_saved_is_not_lost() {
     viewer.types(b"\x1dc");
     let error = CommandError::new(Code::DiskFull, "the disk is full");
 
-    viewer.app.answered(Purpose::Message("precious".into()), Err(error), &viewer.view, viewer.now);
+    viewer.app.answered(
+        Purpose::Message("precious".into()),
+        Err(error),
+        &viewer.view,
+        viewer.now,
+    );
 
     assert!(viewer.text().contains("> precious"), "{}", viewer.text());
-    assert!(viewer.status().contains("the disk is full"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("the disk is full"),
+        "{}",
+        viewer.status()
+    );
 }
 
 #[test]
@@ -266,7 +341,11 @@ fn a_viewer_detaches_and_leaves_by_keys_and_the_host_only_stops() {
     assert_eq!(host.types(b"\x1dd"), []);
     assert!(host.status().contains("no such key"), "{}", host.status());
     assert_eq!(host.asks(b"\x1dx"), [Command::StopSession]);
-    assert!(host.status().contains("stopping the session"), "{}", host.status());
+    assert!(
+        host.status().contains("stopping the session"),
+        "{}",
+        host.status()
+    );
 }
 
 #[test]
@@ -288,13 +367,22 @@ fn the_ticket_is_shown_until_the_first_guest_and_then_in_the_help() {
         ..UiOptions::default()
     };
     let mut host = Person::with(host.view, options);
-    assert!(host.text().contains("collab-p2p join cp2p1abc"), "{}", host.text());
+    assert!(
+        host.text().contains("collab-p2p join cp2p1abc"),
+        "{}",
+        host.text()
+    );
     assert_eq!(host.asks(b"ls"), [input(b"ls")]);
 
-    host.learns(|view| view.participants.push(sample::participant(2, "bob", Role::Viewer)));
+    let bob = sample::participant(2, "bob", Role::Viewer);
+    host.learns(|view| view.participants.push(bob));
     assert!(!host.text().contains("cp2p1abc"), "{}", host.text());
     host.types(b"\x1d?");
-    assert!(host.text().contains("collab-p2p join cp2p1abc"), "{}", host.text());
+    assert!(
+        host.text().contains("collab-p2p join cp2p1abc"),
+        "{}",
+        host.text()
+    );
 }
 
 #[test]
@@ -314,8 +402,11 @@ fn the_newest_usable_ticket_is_copied() {
     assert!(host.status().contains("no ticket"), "{}", host.status());
 
     host.learns(|view| {
-        view.invites =
-            vec![invite(1, true, Some("cp2p1a")), invite(2, true, Some("cp2p1b")), invite(3, false, Some("cp2p1c"))];
+        view.invites = vec![
+            invite(1, true, Some("cp2p1a")),
+            invite(2, true, Some("cp2p1b")),
+            invite(3, false, Some("cp2p1c")),
+        ];
     });
     assert_eq!(host.types(b"\x1dy"), [Action::Copy("cp2p1b".into())]);
 }
@@ -325,7 +416,11 @@ fn locking_and_unlocking_is_one_key() {
     let mut host = Person::host();
     assert_eq!(host.asks(b"\x1dl"), [control(ControlCommand::Lock)]);
     host.learns(|view| view.terminals[0].control.locked = true);
-    assert!(host.status().starts_with(" you type, others locked "), "{}", host.status());
+    assert!(
+        host.status().starts_with(" you type, others locked "),
+        "{}",
+        host.status()
+    );
     assert_eq!(host.asks(b"\x1dl"), [control(ControlCommand::Unlock)]);
 }
 
@@ -333,9 +428,16 @@ fn locking_and_unlocking_is_one_key() {
 fn giving_control_without_a_request_asks_to_whom() {
     let mut host = Person::host();
     assert_eq!(host.asks(b"\x1dg"), []);
-    assert!(host.text().contains("collab-p2p: people"), "{}", host.text());
+    assert!(
+        host.text().contains("collab-p2p: people"),
+        "{}",
+        host.text()
+    );
 
-    let grant = ControlCommand::Grant { to: sample::member(2), duration: None };
+    let grant = ControlCommand::Grant {
+        to: sample::member(2),
+        duration: None,
+    };
     assert_eq!(host.asks(b"jg"), [control(grant)]);
 }
 
@@ -348,7 +450,11 @@ fn after_the_prefix_the_keys_are_named() {
         " Ctrl-]   c chat  p people  g give  t take  l lock  x stop  y copy  ? help"
     );
     host.types(b"?");
-    assert!(host.text().contains("stop the session for everybody"), "{}", host.text());
+    assert!(
+        host.text().contains("stop the session for everybody"),
+        "{}",
+        host.text()
+    );
 }
 
 #[test]
@@ -356,23 +462,45 @@ fn a_paste_is_framed_as_the_program_asked_and_cannot_end_its_frame() {
     let mut host = Person::host();
     host.screen.modes = Modes::BRACKETED_PASTE;
     let asked = host.asks(b"\x1b[200~two\nlines\x1b[20\x1b[201~");
-    assert_eq!(asked, [input("\x1b[200~two\nlines\u{fffd}[20\x1b[201~".as_bytes())]);
+    assert_eq!(
+        asked,
+        [input("\x1b[200~two\nlines\u{fffd}[20\x1b[201~".as_bytes())]
+    );
 
     host.screen.modes = Modes::default();
-    assert_eq!(host.asks(b"\x1b[200~two\nlines\x1b[201~"), [input(b"two\rlines")]);
+    assert_eq!(
+        host.asks(b"\x1b[200~two\nlines\x1b[201~"),
+        [input(b"two\rlines")]
+    );
 }
 
 #[test]
 fn the_shell_gets_the_settled_size_of_the_window_once() {
     let mut host = Person::host();
     host.app.resized(Size { cols: 90, rows: 30 }, host.now);
-    host.app.resized(Size { cols: 100, rows: 40 }, host.now);
-    let resize = Command::ResizeTerminal { terminal: TERMINAL, cols: 100, rows: 39 };
+    host.app.resized(
+        Size {
+            cols: 100,
+            rows: 40,
+        },
+        host.now,
+    );
+    let resize = Command::ResizeTerminal {
+        terminal: TERMINAL,
+        cols: 100,
+        rows: 39,
+    };
     assert_eq!(host.waits(Duration::from_millis(60)), [resize]);
     assert_eq!(host.waits(Duration::from_millis(60)), []);
 
     let mut viewer = Person::viewer();
-    viewer.app.resized(Size { cols: 100, rows: 40 }, viewer.now);
+    viewer.app.resized(
+        Size {
+            cols: 100,
+            rows: 40,
+        },
+        viewer.now,
+    );
     assert_eq!(viewer.waits(Duration::from_millis(60)), []);
 }
 
@@ -381,7 +509,13 @@ fn a_smaller_window_says_that_it_shows_a_part() {
     let mut viewer = Person::viewer();
     viewer.app.resized(Size { cols: 60, rows: 20 }, viewer.now);
     assert!(viewer.status().contains("part"), "{}", viewer.status());
-    viewer.app.resized(Size { cols: 100, rows: 40 }, viewer.now);
+    viewer.app.resized(
+        Size {
+            cols: 100,
+            rows: 40,
+        },
+        viewer.now,
+    );
     assert!(!viewer.status().contains("part"), "{}", viewer.status());
 }
 
@@ -400,7 +534,11 @@ fn nothing_wakes_an_idle_window() {
 fn others_point_at_the_screen_by_name() {
     let mut viewer = Person::viewer();
     viewer.learns(|view| {
-        view.participants[2].pointer = Some(Pointer { terminal: TERMINAL, row: 2, column: 4 });
+        view.participants[2].pointer = Some(Pointer {
+            terminal: TERMINAL,
+            row: 2,
+            column: 4,
+        });
     });
     assert_eq!(viewer.rows()[2], "    ▸ eve");
 }
@@ -409,14 +547,29 @@ fn others_point_at_the_screen_by_name() {
 fn troubles_and_notices_are_said() {
     let mut viewer = Person::viewer();
     viewer.learns(|view| {
-        view.connection = ConnectionView::Offline { waiting: 2, waits_for: "looking for bob".into() };
+        view.connection = ConnectionView::Offline {
+            waiting: 2,
+            waits_for: "looking for bob".into(),
+        };
     });
-    assert!(viewer.status().contains("offline, 2 waiting"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("offline, 2 waiting"),
+        "{}",
+        viewer.status()
+    );
 
     viewer.learns(|view| {
-        view.notices = vec![Notice { number: 1, time: NOW.wall, text: "nothing is saved\x1b[2J".into() }];
+        view.notices = vec![Notice {
+            number: 1,
+            time: NOW.wall,
+            text: "nothing is saved\x1b[2J".into(),
+        }];
     });
-    assert!(viewer.status().contains("nothing is saved\\u{1b}[2J"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("nothing is saved\\u{1b}[2J"),
+        "{}",
+        viewer.status()
+    );
 }
 
 #[test]
@@ -427,10 +580,18 @@ fn events_are_said_while_they_are_new() {
         name: "carl".into(),
         role: Role::Viewer,
     };
-    let event = SessionEvent { time: NOW.wall, actor: None, what: joined };
+    let event = SessionEvent {
+        time: NOW.wall,
+        actor: None,
+        what: joined,
+    };
 
     viewer.app.happened(&event, &viewer.view, viewer.now);
-    assert!(viewer.status().contains("carl joined as viewer"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("carl joined as viewer"),
+        "{}",
+        viewer.status()
+    );
     viewer.waits(Duration::from_secs(6));
     assert!(!viewer.status().contains("carl"), "{}", viewer.status());
 }
@@ -466,7 +627,15 @@ fn arrow_keys_follow_the_program_only_while_they_go_to_it() {
 
 #[test]
 fn windows_of_any_size_are_painted() {
-    for (cols, rows) in [(0, 0), (1, 1), (3, 2), (10, 2), (40, 8), (90, 5), (300, 100)] {
+    for (cols, rows) in [
+        (0, 0),
+        (1, 1),
+        (3, 2),
+        (10, 2),
+        (40, 8),
+        (90, 5),
+        (300, 100),
+    ] {
         for keys in [&b""[..], b"\x1dc", b"\x1dp", b"\x1d?", b"\x1d"] {
             let mut host = Person::host();
             host.learns(|view| {
@@ -488,7 +657,15 @@ fn a_terminal_that_has_ended_says_so_over_its_last_picture() {
         view.terminals[0].open = false;
         view.terminals[0].status = Some(crate::engine::event::ExitStatus(0));
     });
-    assert!(viewer.text().contains("ended with status 0"), "{}", viewer.text());
+    assert!(
+        viewer.text().contains("ended with status 0"),
+        "{}",
+        viewer.text()
+    );
     assert_eq!(viewer.asks(b"x"), []);
-    assert!(viewer.status().contains("no terminal to type into"), "{}", viewer.status());
+    assert!(
+        viewer.status().contains("no terminal to type into"),
+        "{}",
+        viewer.status()
+    );
 }
