@@ -333,7 +333,7 @@ mod tests {
         view.participants[1].path = None;
         let shown = drawn(&People::default(), &view, 8).concat();
         assert!(
-            shown.contains("owner, a program · online · in a\\u{1b}.rs"),
+            shown.contains("owner, a program · online · in a\\u{1b}."),
             "{shown}"
         );
     }
