@@ -30,15 +30,16 @@ use std::io;
 
 pub use crate::ui::layout::Size;
 pub use crate::ui::prefix::{Prefix, PrefixError};
-pub use crate::ui::theme::Depth;
+pub use crate::ui::theme::caps;
 
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::engine::ids::TerminalId;
+use crate::engine::terminal::painter::{Caps, ColorDepth};
 use crate::node::Handle;
 
 /// How the UI behaves. The environment is the command line's to read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct UiOptions {
     /// The terminal that runs here, if one does: it gets the window's size, and its person is the host.
     pub host: Option<TerminalId>,
@@ -50,10 +51,28 @@ pub struct UiOptions {
     pub share_block: Option<Vec<String>>,
     /// Whether the frame around the screen has colours; the shared screen has its own in any case.
     pub colour: bool,
-    /// Colours that the local terminal shows, as [`Depth::of`] finds them.
-    pub depth: Depth,
+    /// What the local terminal can show, as [`caps`] finds it.
+    pub caps: Caps,
     /// `TERM` of the local terminal.
     pub term: Option<String>,
+}
+
+impl Default for UiOptions {
+    /// A viewer with the usual prefix, colours and palette.
+    fn default() -> Self {
+        Self {
+            host: None,
+            fixed_size: false,
+            prefix: Prefix::default(),
+            share_block: None,
+            colour: true,
+            caps: Caps {
+                colors: ColorDepth::Palette256,
+                underlines: false,
+            },
+            term: None,
+        }
+    }
 }
 
 /// How the UI ended. The local terminal is as it was before.

@@ -26,7 +26,7 @@ use crate::node::clock::Clock;
 use crate::node::handle::NumberedEvent;
 use crate::ui::app::{Action, App, Purpose};
 use crate::ui::layout::Size;
-use crate::ui::paint::Painter;
+use crate::ui::paint::Brush;
 use crate::ui::tty::Tty;
 use crate::ui::{UiEnd, UiError, UiOptions};
 
@@ -97,7 +97,7 @@ struct Running {
     handle: Handle,
     app: App,
     tty: Tty,
-    painter: Painter,
+    brush: Brush,
     clock: Clock,
     answers: Answers,
     view: Arc<View>,
@@ -113,7 +113,7 @@ pub(super) async fn run(handle: Handle, options: UiOptions) -> Result<UiEnd, UiE
     let window = tty.size().unwrap_or(USUAL_WINDOW);
     let view = handle.view();
     let mut running = Running {
-        painter: Painter::new(options.depth),
+        brush: Brush::new(options.caps),
         app: App::new(options, window, &view),
         clock: Clock::start(),
         answers: Answers::new(),
@@ -178,7 +178,7 @@ impl Running {
             let picture = self
                 .app
                 .picture(&self.view, cells(screen.as_ref()), self.clock.now());
-            let bytes = self.painter.paint(picture);
+            let bytes = self.brush.paint(picture);
             self.tty.queue(&bytes);
             self.tty.write_now();
         }
@@ -277,7 +277,7 @@ impl Running {
         if taken.is_err() {
             return Some(hung_up);
         }
-        self.painter.forget();
+        self.brush.forget();
         if let Some(window) = self.tty.size() {
             self.app.resized(window, self.clock.now());
         }

@@ -3,30 +3,25 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-/// How many colours the local terminal shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Depth {
-    /// The 16 of its theme.
-    Sixteen,
-    /// The palette of 256.
-    #[default]
-    Palette,
-    /// Any.
-    True,
-}
+use crate::engine::terminal::painter::{Caps, ColorDepth};
 
-impl Depth {
-    /// What the variables `TERM` and `COLORTERM` promise.
-    pub fn of(term: Option<&str>, colorterm: Option<&str>) -> Self {
-        let term = term.unwrap_or_default();
-        let claims = |word: &str| colorterm == Some(word) || term.contains(word);
-        if claims("truecolor") || claims("24bit") || term.ends_with("-direct") {
-            Self::True
-        } else if term.contains("256color") || colorterm.is_some_and(|value| !value.is_empty()) {
-            Self::Palette
-        } else {
-            Self::Sixteen
-        }
+/// What a terminal with these variables can show. Old terminals take shapes and colours of underlines for other
+/// things, so only those get them that show any colour.
+pub fn caps(term: Option<&str>, colorterm: Option<&str>) -> Caps {
+    let term = term.unwrap_or_default();
+    let claims = |word: &str| colorterm == Some(word) || term.contains(word);
+    let colors = if claims("truecolor") || claims("24bit") || term.ends_with("-direct") {
+        ColorDepth::TrueColor
+    } else if term.contains("256color") || colorterm.is_some_and(|value| !value.is_empty()) {
+        ColorDepth::Palette256
+    } else if term.starts_with("vt") || term.ends_with("-mono") {
+        ColorDepth::Mono
+    } else {
+        ColorDepth::Ansi16
+    };
+    Caps {
+        colors,
+        underlines: colors == ColorDepth::TrueColor,
     }
 }
 
@@ -145,14 +140,16 @@ mod tests {
 
     #[test]
     fn colours_follow_what_the_terminal_promises() {
+        let colors = |term, colorterm| caps(term, colorterm).colors;
         assert_eq!(
-            Depth::of(Some("xterm-256color"), Some("truecolor")),
-            Depth::True
+            colors(Some("xterm-256color"), Some("truecolor")),
+            ColorDepth::TrueColor
         );
-        assert_eq!(Depth::of(Some("xterm-direct"), None), Depth::True);
-        assert_eq!(Depth::of(Some("tmux-256color"), None), Depth::Palette);
-        assert_eq!(Depth::of(Some("linux"), None), Depth::Sixteen);
-        assert_eq!(Depth::of(None, None), Depth::Sixteen);
+        assert_eq!(colors(Some("xterm-direct"), None), ColorDepth::TrueColor);
+        assert_eq!(colors(Some("tmux-256color"), None), ColorDepth::Palette256);
+        assert_eq!(colors(Some("linux"), None), ColorDepth::Ansi16);
+        assert_eq!(colors(Some("vt220"), None), ColorDepth::Mono);
+        assert_eq!(colors(None, None), ColorDepth::Ansi16);
     }
 
     #[test]

@@ -24,11 +24,11 @@ use tokio::io::unix::AsyncFd;
 use crate::ui::UiError;
 use crate::ui::layout::Size;
 
-/// Alternate screen, no cursor until the first picture, pastes marked, no wrapping at the right edge.
-const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[?7l\x1b[0m\x1b[2J";
+/// Alternate screen, no cursor until the first picture, pastes marked.
+const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l\x1b[?2004h\x1b[0m\x1b[2J";
 
 /// The same for a terminal whose alternate screen was never left.
-const RESUME: &[u8] = b"\x1b\\\x1b[?25l\x1b[?2004h\x1b[?7l\x1b[0m\x1b[2J";
+const RESUME: &[u8] = b"\x1b\\\x1b[?25l\x1b[?2004h\x1b[0m\x1b[2J";
 
 /// Ends a string or sequence that may have been cut, then takes back each mode that this program sets while it
 /// paints: synchronized update, application keys, pastes, wrapping, cursor, colours; last the alternate screen.

@@ -73,16 +73,18 @@ pub(super) fn is_cropped(screen: &Screen, window: Size) -> bool {
 pub(super) fn draw(canvas: &mut Canvas, screen: &Screen, crop: Crop, theme: Theme) {
     let room = canvas.size().screen();
     let cols = screen.cols.saturating_sub(crop.x).min(room.width);
-    for y in 0..room.height {
-        let row = screen.rows.get(usize::from(crop.y.saturating_add(y)));
+    let height = screen.height().saturating_sub(crop.y).min(room.height);
+    let whole_lines = crop.x == 0 && cols == screen.cols;
+    for (y, row) in (0..height).zip(screen.rows.iter().skip(usize::from(crop.y))) {
+        if whole_lines {
+            canvas.put_line(y, &row.line);
+            continue;
+        }
         for x in 0..cols {
-            if let Some(row) = row {
-                let cell = row.line.cell(usize::from(crop.x.saturating_add(x)));
-                canvas.put(x, y, whole(cell, x, x.saturating_add(1) == cols));
-            }
+            let cell = row.line.cell(usize::from(crop.x.saturating_add(x)));
+            canvas.put(x, y, whole(cell, x, x.saturating_add(1) == cols));
         }
     }
-    let height = screen.height().saturating_sub(crop.y).min(room.height);
     let beside = Rect::new(cols, 0, room.width.saturating_sub(cols), height);
     let below = Rect::new(0, height, room.width, room.height.saturating_sub(height));
     for ground in [beside, below] {
@@ -208,10 +210,7 @@ pub(super) mod tests {
         (0..canvas.size().rows)
             .map(|y| {
                 let mut text = String::new();
-                canvas
-                    .row(y)
-                    .iter()
-                    .for_each(|cell| cell.push_text(&mut text));
+                (0..canvas.size().cols).for_each(|x| canvas.cell(x, y).push_text(&mut text));
                 text.trim_end().to_owned()
             })
             .collect()
