@@ -114,6 +114,12 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) instance: u64,
     pub(in crate::engine) address_counter: u64,
     pub(in crate::engine) members: BTreeSet<MemberId>,
+    /// Members of whom faces were told.
+    pub(in crate::engine) announced: BTreeSet<MemberId>,
+    /// Terminals of others as faces were told: open, columns, rows.
+    pub(in crate::engine) told: BTreeMap<TerminalId, (bool, u16, u16)>,
+    /// This member has said that it leaves.
+    pub(in crate::engine) leaving: bool,
     /// Verbs `type` that wait for the host, by their number.
     pub(in crate::engine) typing: BTreeMap<u64, Promise>,
     /// Requests for control that wait to be recorded, and orders that wait for their outcome.
@@ -305,6 +311,9 @@ impl Member {
             instances: BTreeMap::new(),
             instance,
             address_counter: 0,
+            announced: members.clone(),
+            told: BTreeMap::new(),
+            leaving: false,
             members,
             typing: BTreeMap::new(),
             asking: BTreeMap::new(),

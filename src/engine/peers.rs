@@ -50,7 +50,7 @@ impl Engine {
     }
 
     /// Tells connections and the network who is a member.
-    fn tell_members(&mut self, context: &mut Context<'_>) {
+    pub(in crate::engine) fn tell_members(&mut self, context: &mut Context<'_>) {
         let Phase::Member(member) = &mut self.phase else { return };
         let now_members = effective(&member.replica);
         let session = member.replica.session();
