@@ -69,7 +69,7 @@ use crate::engine::view::View;
 pub use crate::engine::member::{Bugs, NewSession};
 
 /// Makes an emulator with so many columns and rows.
-pub type EmulatorFactory = Arc<dyn Fn(u16, u16) -> Box<dyn Emulator> + Send + std::marker::Sync>;
+pub type EmulatorFactory = Arc<dyn Fn(u16, u16) -> Box<dyn Emulator> + Send + Sync>;
 
 /// What an engine is given besides its session.
 #[derive(Clone)]
@@ -232,6 +232,15 @@ impl Engine {
     /// This member's key.
     pub fn me(&self) -> MemberId {
         self.me
+    }
+
+    /// The seed of this member's key, which is also its identity on the network.
+    pub fn network_secret(&self) -> [u8; 32] {
+        match &self.phase {
+            Phase::Member(member) => member.replica.key().to_bytes(),
+            Phase::Joining(joining) => joining.key().to_bytes(),
+            Phase::Over => [0; 32],
+        }
     }
 
     /// What this node holds of its session, once it is a member.

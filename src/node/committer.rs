@@ -7,6 +7,9 @@ use crate::engine::effect::{Effect, Outcome};
 use crate::engine::persist::{Batch, Durability};
 use crate::store::{Store, StoreError};
 
+/// Opens the store, in the worker.
+pub(crate) type OpenStore = Box<dyn FnOnce() -> Result<Box<dyn Store>, StoreError> + Send>;
+
 /// Outcomes on their way through the disk.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -18,13 +21,18 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Starts the worker that owns the store.
-    pub(crate) fn start(mut store: Box<dyn Store>) -> Self {
+    /// Starts the worker that opens the store and owns it. Opening a new store takes the disk a while, which
+    /// nothing but the first commit waits for.
+    pub(crate) fn start(open: OpenStore) -> Self {
         let (work, mut todo) = mpsc::channel::<Batch>(1);
         let (told, done) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
+            let mut store = open();
             while let Some(batch) = todo.blocking_recv() {
-                let result = store.commit(batch, Durability::Immediate);
+                let result = match &mut store {
+                    Ok(store) => store.commit(batch, Durability::Immediate),
+                    Err(error) => Err(error.clone()),
+                };
                 if told.blocking_send(result).is_err() {
                     break;
                 }
