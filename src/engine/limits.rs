@@ -88,3 +88,13 @@ pub const ADMITS_PER_MINUTE_MAX: usize = 60;
 pub const SPONSOR_HINTS_MAX: usize = 8;
 /// Addresses of each of them.
 pub const SPONSOR_HINT_ADDRESSES_MAX: usize = 8;
+/// How long a peer may take to prove the session and say what it wants.
+pub const ADMISSION_UNPROVEN_MS_MAX: u64 = 5_000;
+/// How long a person may take to decide about a newcomer.
+pub const ADMISSION_APPROVAL_MS_MAX: u64 = 120_000;
+/// How long the next message of a transfer may take.
+pub const ADMISSION_TRANSFER_MS_MAX: u64 = 15_000;
+/// How long a peer may take to show all that makes it a member.
+pub const ADMISSION_SHOWING_MS_MAX: u64 = 60_000;
+/// How long a peer may take to receive all that was sent to it.
+pub const ADMISSION_PARTING_MS_MAX: u64 = 60_000;
