@@ -1,1 +1,212 @@
-//! cli
+//! The command line: what INTERFACES §1–2 name, one file per command. Parses, runs, prints, and ends with the
+//! right exit code. Verbs are clients of the local API through one module.
+
+pub mod ask;
+pub mod config;
+pub mod error;
+
+mod chat;
+mod control;
+mod extras;
+mod invite;
+mod join;
+mod logging;
+mod nodes;
+mod output;
+mod peers;
+mod resume;
+mod screen;
+mod session;
+mod share;
+mod typing;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::cli::config::Config;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+
+/// Share a live terminal peer to peer: no server, read-only by default, end-to-end encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "collab-p2p", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The session meant: its title, or its id (6 characters suffice)
+    #[arg(short = 's', long, global = true, value_name = "NAME|ID", env = "COLLAB_P2P_SESSION")]
+    session: Option<String>,
+    /// The terminal meant, by id (6 characters suffice) or title
+    #[arg(short = 't', long = "term", global = true, value_name = "TERM")]
+    terminal: Option<String>,
+    /// The member meant, where one folder runs several of a session
+    #[arg(long, global = true, value_name = "NAME|ID")]
+    member: Option<String>,
+    /// Print JSON: one value, or one value a line when following
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say less on stderr
+    #[arg(short = 'q', long, global = true)]
+    quiet: bool,
+    /// Log more (-vv, -vvv: even more)
+    #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = ColourWhen::Auto, value_name = "WHEN")]
+    color: ColourWhen,
+    /// Never ask anything
+    #[arg(long, global = true, env = "COLLAB_P2P_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
+    no_input: bool,
+    /// Answer yes where deleting asks
+    #[arg(long, global = true)]
+    yes: bool,
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "COLLAB_P2P_CONFIG")]
+    config: Option<PathBuf>,
+    /// Keep state, sockets and logs here
+    #[arg(long, global = true, value_name = "DIR", env = "COLLAB_P2P_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColourWhen {
+    /// On a terminal that has them
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Open a session around a live terminal and print a ticket
+    Share(share::ShareArgs),
+    /// Join a session by its ticket
+    Join(join::JoinArgs),
+    /// Go on with a membership that is not running
+    Resume(resume::ResumeArgs),
+    /// End this membership
+    Leave,
+    /// End the session for everybody
+    Stop,
+    /// Show the session, its connections and what waits
+    Status(peers::WatchArgs),
+    /// List the sessions of this state folder
+    List(peers::WatchArgs),
+    /// List participants, present and absent
+    Who(peers::WatchArgs),
+    /// Print the visible rows of a terminal
+    Screen(screen::ScreenArgs),
+    /// Send bytes to a terminal
+    Type(typing::TypeArgs),
+    /// Say something, or list what was said
+    Chat(chat::ChatArgs),
+    /// Ask for, give or take control of a terminal
+    Control(control::ControlArgs),
+    /// Let a waiting newcomer in
+    Approve(control::WhoArgs),
+    /// Refuse a waiting newcomer
+    Deny(control::WhoArgs),
+    /// Make and show invitations
+    Invite(invite::InviteArgs),
+    /// Show and check the configuration
+    Config(extras::ConfigArgs),
+    /// Print completions for a shell
+    Completions(extras::CompletionsArgs),
+    /// Write manual pages into a folder
+    Man(extras::ManArgs),
+}
+
+/// Parses the command line, runs it and returns the exit code.
+pub fn main() -> i32 {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, json),
+    };
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            error.print(json);
+            error.exit_code()
+        }
+    }
+}
+
+fn usage(error: &clap::Error, json: bool) -> i32 {
+    use crate::engine::error::Code;
+    if !error.use_stderr() {
+        // Help and version go to stdout as clap writes them.
+        drop(error.print());
+        return 0;
+    }
+    let text = error.render().to_string();
+    let message = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let error = CliError::new(Code::Usage, message);
+    error.print(json);
+    error.exit_code()
+}
+
+fn run(cli: Cli) -> Result<i32, CliError> {
+    let env = config::Environment::read();
+    let config = Config::load(&cli.global, &env)?;
+    let output = Output::new(&cli.global, &env);
+    let context = Context { global: cli.global, env, config, output };
+    match cli.command {
+        Command::Completions(args) => return extras::completions(&args),
+        Command::Man(args) => return extras::man(&args),
+        Command::Config(args) => return extras::config(&context, &args),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(crate::engine::error::Code::Failure, error.to_string()))?;
+    let code = runtime.block_on(dispatch(&context, cli.command));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    code
+}
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) global: Global,
+    pub(crate) env: config::Environment,
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<i32, CliError> {
+    match command {
+        Command::Share(args) => share::run(context, args).await,
+        Command::Join(args) => join::run(context, args).await,
+        Command::Resume(args) => resume::run(context, args).await,
+        Command::Leave => session::leave(context).await,
+        Command::Stop => session::stop(context).await,
+        Command::Status(args) => peers::status(context, &args).await,
+        Command::List(args) => peers::list(context, &args).await,
+        Command::Who(args) => peers::who(context, &args).await,
+        Command::Screen(args) => screen::run(context, &args).await,
+        Command::Type(args) => typing::run(context, &args).await,
+        Command::Chat(args) => chat::run(context, &args).await,
+        Command::Control(args) => control::run(context, &args).await,
+        Command::Approve(args) => control::approve(context, &args, true).await,
+        Command::Deny(args) => control::approve(context, &args, false).await,
+        Command::Invite(args) => invite::run(context, &args).await,
+        Command::Config(_) | Command::Completions(_) | Command::Man(_) => Ok(0),
+    }
+}

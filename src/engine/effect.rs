@@ -1,5 +1,7 @@
-//! Everything a session can ask of the world. The driver performs effects in order per lane, after the batch
-//! of the same outcome is on disk: *handle → persist → perform*.
+//! Everything a session can ask of the world: *handle → persist → perform*.
+//!
+//! The driver commits an outcome's batch before it performs its effects, and keeps their order also across
+//! outcomes. What is live (screens, input, presence, terminals) persists nothing and does not wait.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -16,8 +18,10 @@ use crate::engine::view::SessionEvent;
 pub struct Outcome {
     /// To be committed first.
     pub persist: Batch,
-    /// To be performed afterwards, in order.
+    /// To be performed once this batch and those before it are on disk, in order.
     pub effects: Vec<Effect>,
+    /// To be performed at once, in order: streams of screens and input, presence, local terminals.
+    pub live: Vec<Effect>,
 }
 
 /// A verdict on a gossip message.
@@ -59,6 +63,8 @@ pub enum StopReason {
     JoinFailed(CommandError),
     /// The person asked to go offline.
     Offline,
+    /// The network adapter, or the operating system beneath it, failed.
+    NetworkFailed,
 }
 
 /// A request to the world.

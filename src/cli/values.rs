@@ -1,0 +1,106 @@
+//! Values of flags: durations, sizes, keys, colours; parsed once, with errors that name what would fit.
+
+use std::time::Duration;
+
+/// A duration as people write it: `90s`, `10m`, `24h`, `7d`.
+///
+/// # Errors
+/// Anything else, zero included.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let fail = || format!("`{text}` is no duration like 90s, 10m, 24h or 7d");
+    let split = text.len().checked_sub(1).ok_or_else(fail)?;
+    let (number, unit) = text.split_at_checked(split).ok_or_else(fail)?;
+    let number: u64 = number.parse().map_err(|_| fail())?;
+    let seconds = match unit {
+        "s" => number,
+        "m" => number.checked_mul(60).ok_or_else(fail)?,
+        "h" => number.checked_mul(3_600).ok_or_else(fail)?,
+        "d" => number.checked_mul(86_400).ok_or_else(fail)?,
+        _ => return Err(fail()),
+    };
+    if seconds == 0 || seconds > 10 * 365 * 86_400 {
+        return Err(fail());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A duration, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expiry(pub(crate) Option<Duration>);
+
+/// `24h`, or `never`.
+///
+/// # Errors
+/// Anything else.
+pub(crate) fn expiry(text: &str) -> Result<Expiry, String> {
+    if text == "never" {
+        return Ok(Expiry(None));
+    }
+    duration(text).map(|duration| Expiry(Some(duration))).map_err(|error| format!("{error}, or never"))
+}
+
+/// A terminal's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) cols: u16,
+    pub(crate) rows: u16,
+}
+
+/// `COLSxROWS`, from 10x2 to 500x300.
+///
+/// # Errors
+/// Anything else.
+pub(crate) fn size(text: &str) -> Result<Size, String> {
+    let fail = || format!("`{text}` is no size like 80x24, from 10x2 to 500x300");
+    let (cols, rows) = text.split_once('x').ok_or_else(fail)?;
+    let (cols, rows) = (cols.parse().map_err(|_| fail())?, rows.parse().map_err(|_| fail())?);
+    if !(10..=500).contains(&cols) || !(2..=300).contains(&rows) {
+        return Err(fail());
+    }
+    Ok(Size { cols, rows })
+}
+
+/// The byte of a prefix key written as `C-]`.
+///
+/// # Errors
+/// Anything else, and the keys that shells need: C, D, J, M, Z and the escape key.
+pub(crate) fn prefix(text: &str) -> Result<u8, String> {
+    let fail = || format!("`{text}` is no prefix like C-] (Ctrl with C, D, J, M, Z or [ is refused)");
+    let key = text.strip_prefix("C-").filter(|key| key.len() == 1).ok_or_else(fail)?;
+    let byte = key.bytes().next().map(|byte| byte.to_ascii_uppercase()).ok_or_else(fail)?;
+    if !(b'@'..=b'_').contains(&byte) || b"CDJMZ[".contains(&byte) {
+        return Err(fail());
+    }
+    Ok(byte & 0x1f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_with_a_unit() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
+        for wrong in ["", "s", "24", "-1s", "0s", "1w", "é", "99999999999999999999d", "1.5h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_stay_in_their_bounds() {
+        assert_eq!(size("80x24"), Ok(Size { cols: 80, rows: 24 }));
+        for wrong in ["", "80", "9x24", "80x1", "501x24", "80x301", "80x24x1", "x"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_control_key_that_no_shell_needs() {
+        assert_eq!(prefix("C-]"), Ok(0x1d));
+        assert_eq!(prefix("C-a"), Ok(1));
+        for wrong in ["", "]", "C-", "C-c", "C-D", "C-[", "C-é", "C-ab"] {
+            assert!(prefix(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The disk's side of *handle → persist → perform*: one worker commits batches; outcomes that come while it
+//! works are gathered into the next transaction, and their effects wait with them.
+
+use tokio::sync::mpsc;
+
+use crate::engine::effect::{Effect, Outcome};
+use crate::engine::persist::{Batch, Durability};
+use crate::store::{Store, StoreError};
+
+/// Outcomes on their way through the disk.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    work: mpsc::Sender<Batch>,
+    done: mpsc::Receiver<Result<(), StoreError>>,
+    under_way: Option<Vec<Effect>>,
+    queued: Option<(Batch, Vec<Effect>)>,
+    failed: bool,
+}
+
+impl Committer {
+    /// Starts the worker that owns the store.
+    pub(crate) fn start(mut store: Box<dyn Store>) -> Self {
+        let (work, mut todo) = mpsc::channel::<Batch>(1);
+        let (told, done) = mpsc::channel(1);
+        tokio::task::spawn_blocking(move || {
+            while let Some(batch) = todo.blocking_recv() {
+                let result = store.commit(batch, Durability::Immediate);
+                if told.blocking_send(result).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { work, done, under_way: None, queued: None, failed: false }
+    }
+
+    /// Takes an outcome and returns what may be performed at once.
+    pub(crate) fn accept(&mut self, outcome: Outcome) -> Vec<Effect> {
+        let Outcome { persist, effects, live } = outcome;
+        let mut now = live;
+        if self.failed && !persist.is_empty() {
+            // Nothing of a batch that cannot be kept is ever sent; its questioners are answered by the driver.
+            now.extend(effects.into_iter().filter_map(refused));
+            return now;
+        }
+        if !persist.is_empty() {
+            let (batch, waiting) = self.queued.get_or_insert_default();
+            batch.append(persist);
+            waiting.extend(effects);
+            self.submit();
+        } else if let Some((_, waiting)) = &mut self.queued {
+            waiting.extend(effects);
+        } else if let Some(waiting) = &mut self.under_way {
+            waiting.extend(effects);
+        } else {
+            now.extend(effects);
+        }
+        now
+    }
+
+    /// Waits for the commit under way; never returns if there is none.
+    pub(crate) async fn finished(&mut self) -> Result<Vec<Effect>, (StoreError, Vec<Effect>)> {
+        if self.under_way.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let result = self.done.recv().await.unwrap_or(Err(StoreError::Poisoned));
+        let effects = self.under_way.take().unwrap_or_default();
+        match result {
+            Ok(()) => {
+                self.submit();
+                Ok(effects)
+            }
+            Err(error) => {
+                self.failed = true;
+                let queued = self.queued.take().map(|(_, effects)| effects).unwrap_or_default();
+                let answers = effects.into_iter().chain(queued).filter_map(refused).collect();
+                Err((error, answers))
+            }
+        }
+    }
+
+    /// Whether something is not on disk yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    fn submit(&mut self) {
+        if self.under_way.is_some() {
+            return;
+        }
+        if let Some((batch, effects)) = self.queued.take() {
+            // The worker takes one batch at a time and this is the only one under way, so there is room.
+            if self.work.try_send(batch).is_ok() {
+                self.under_way = Some(effects);
+            } else {
+                self.under_way = Some(effects);
+                self.failed = true;
+            }
+        }
+    }
+}
+
+/// Of the effects of a batch that was not kept, only answers are given, as refusals, and verdicts are dropped.
+fn refused(effect: Effect) -> Option<Effect> {
+    use crate::engine::command::CommandError;
+    use crate::engine::error::Code;
+    match effect {
+        Effect::Reply { request, result: _ } => {
+            let message = "the state could not be saved; nothing of it was sent";
+            let result = Err(CommandError::new(Code::StoreFailed, message));
+            Some(Effect::Reply { request, result })
+        }
+        Effect::Stop(reason) => Some(Effect::Stop(reason)),
+        Effect::Net(_) | Effect::Pty { .. } | Effect::Emit(_) => None,
+    }
+}
