@@ -138,6 +138,31 @@ pub const PENDING_STATEMENTS_MAX: usize = 1_024;
 /// The same in bytes.
 pub const PENDING_STATEMENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+// --- envelopes, logs, gossip ---
+
+/// One Automerge change inside an envelope.
+pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
+/// The encrypted body of an envelope: actor, nonce, change, tag.
+pub const ENVELOPE_BODY_BYTES_MAX: usize = CHANGE_BYTES_MAX + 32 + 16;
+/// The header of an envelope with as many membership heads as it may name.
+pub const ENVELOPE_HEADER_BYTES_MAX: usize = 256 + 32 * MEMBERSHIP_HEADS_MAX;
+/// What each envelope adds to its log's running size beside its body and 32 bytes for each membership head.
+pub const ENVELOPE_BASE_BYTES: u64 = 320;
+/// One encoded log entry: the longest envelope or statement, and its kind.
+pub const ENTRY_BYTES_MAX: usize = ENVELOPE_HEADER_BYTES_MAX + 64 + ENVELOPE_BODY_BYTES_MAX + 1;
+/// The content of one presence message.
+pub const PRESENCE_BODY_BYTES_MAX: usize = 16 * 1024;
+/// How long a presence message may claim to hold.
+pub const PRESENCE_TTL_MS_MAX: u32 = 10 * 60 * 1_000;
+/// One gossip message before it is sealed.
+pub const GOSSIP_BYTES_MAX: usize = 128 * 1024;
+/// Entries of one member that wait for earlier ones.
+pub const LOG_POOL_ENTRIES_MAX: usize = 1_000;
+/// The same in bytes.
+pub const LOG_POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of all members that wait for earlier ones.
+pub const LOG_POOLS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());

@@ -126,7 +126,7 @@ pub enum StatementBody {
     /// An invitation, or a right promised to one key.
     Grant(Grant),
     /// Somebody was admitted.
-    Admit(Admit),
+    Admit(Box<Admit>),
     /// Members or grants end.
     Revoke(Revoke),
     /// A new secret for the readers.
@@ -254,7 +254,68 @@ pub struct Grant {
     pub ask: bool,
 }
 
+/// Whether somebody is asked before an admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Asking {
+    /// For whoever would get more than viewing.
+    #[default]
+    Auto,
+    /// For everybody.
+    Always,
+    /// For nobody.
+    Never,
+}
+
 impl Grant {
+    /// A role as its table says, without end, limit or question, by any sponsor.
+    pub fn preset(to: Grantee, role: Role) -> Self {
+        Self {
+            to,
+            rank: role.rank(),
+            role,
+            capabilities: role.capabilities(),
+            scope: Scope::default(),
+            not_after: None,
+            membership_until: None,
+            max_uses: None,
+            audience: None,
+            sponsors: Sponsors::Any,
+            sub_depth: 0,
+            ask: false,
+        }
+    }
+
+    /// An invitation to a role. One that asks, or that counts its uses, is left to the owner's devices and to
+    /// admins: they can be asked, and they keep count.
+    pub fn invitation(
+        invite: InviteId,
+        role: Role,
+        asking: Asking,
+        not_after: Option<Wall>,
+        max_uses: Option<u32>,
+    ) -> Self {
+        let preset = Self::preset(Grantee::Invite(invite), role);
+        let ask = match asking {
+            Asking::Auto => !Role::Viewer.capabilities().covers(preset.capabilities),
+            Asking::Always => true,
+            Asking::Never => false,
+        };
+        let named = ask || max_uses.is_some();
+        let sponsors = if named {
+            Sponsors::UpTo(Role::Admin.rank())
+        } else {
+            Sponsors::Any
+        };
+        Self {
+            not_after,
+            max_uses,
+            sponsors,
+            ask,
+            ..preset
+        }
+    }
+
     /// Whether this grant gives nothing that `wider` does not give, with less depth.
     pub fn narrows(&self, wider: &Self) -> bool {
         wider.rank.is_above(self.rank)

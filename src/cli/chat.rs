@@ -1,0 +1,88 @@
+//! `chat`.
+
+use std::io::Read;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::error::CliError;
+use crate::cli::nodes::{self, items, text};
+use crate::cli::output::shown;
+use crate::cli::{Context, values};
+use crate::engine::error::Code;
+
+/// Say something, or list what was said.
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// What to say; `-` reads it from stdin; without it the newest 200 messages are listed
+    text: Option<String>,
+    /// Go on listing as messages come
+    #[arg(long)]
+    follow: bool,
+    /// List messages not older than this, like 10m
+    #[arg(long, value_parser = values::duration, value_name = "DURATION")]
+    since: Option<std::time::Duration>,
+}
+
+/// The longest message in bytes, and a byte more to know that there was more.
+const STDIN_BYTES_MAX: u64 = 16 * 1024 + 1;
+
+/// Sends or lists.
+pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliError> {
+    let found = nodes::one(context).await?;
+    if let Some(said) = &args.text {
+        let said = if said == "-" { stdin()? } else { said.clone() };
+        let answer = found.client.post("/api/v1/messages", &json!({"text": said})).await?;
+        if context.output.json {
+            context.output.value(&answer);
+        }
+        return Ok(0);
+    }
+    let mut events = if args.follow { Some(found.client.events().await?) } else { None };
+    let path = match args.since {
+        Some(since) => format!("/api/v1/messages?since={}", ago(since)),
+        None => "/api/v1/messages".to_owned(),
+    };
+    let messages = found.client.get(&path).await?;
+    if context.output.json && !args.follow {
+        context.output.value(&messages);
+    } else {
+        for message in items(&messages) {
+            print(context, message);
+        }
+    }
+    while let Some(event) = match &mut events {
+        Some(events) => events.next().await,
+        None => None,
+    } {
+        if event.get("type").and_then(Value::as_str) == Some("message.posted")
+            && let Some(message) = event.get("data").and_then(|data| data.get("message"))
+        {
+            print(context, message);
+        }
+    }
+    Ok(0)
+}
+
+fn print(context: &Context, message: &Value) {
+    if context.output.json {
+        context.output.value(message);
+        return;
+    }
+    let field = |key: &str| message.get(key).map(shown).unwrap_or_default();
+    let time: String = text(message, "time").chars().skip(11).take(8).collect();
+    context.output.line(&format!("{time} {}: {}", field("name"), field("text")));
+}
+
+fn stdin() -> Result<String, CliError> {
+    let mut said = String::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX).read_to_string(&mut said);
+    read.map_err(|error| CliError::new(Code::Usage, format!("stdin is no text: {error}")))?;
+    Ok(said.trim_end_matches('\n').to_owned())
+}
+
+/// The moment so long ago, as the API reads it: milliseconds since 1970.
+fn ago(since: std::time::Duration) -> u64 {
+    let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    crate::node::clock::wall().0.saturating_sub(since)
+}

@@ -1,0 +1,136 @@
+//! `invite create|list|show`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::cli::error::CliError;
+use crate::cli::nodes::{self, items, text};
+use crate::cli::output::shown;
+use crate::cli::values::{Expiry, expiry};
+use crate::cli::{Context, ask};
+use crate::engine::error::Code;
+
+/// Make and show invitations.
+#[derive(Debug, Args)]
+pub(crate) struct InviteArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What a ticket makes of its bearer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TicketRole {
+    /// Watch and chat
+    Viewer,
+    /// Also edit, invite and share terminals
+    Editor,
+}
+
+impl TicketRole {
+    /// The word in the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make an invitation and print its ticket
+    Create {
+        /// What its bearer becomes
+        #[arg(long, value_enum, default_value_t = TicketRole::Viewer)]
+        role: TicketRole,
+        /// How long one may join by it, or never
+        #[arg(long, value_parser = expiry, default_value = "24h", value_name = "DURATION|never")]
+        expires: Expiry,
+        #[command(flatten)]
+        ask: ask::AskArgs,
+        /// A ticket without addresses
+        #[arg(long)]
+        no_addrs: bool,
+        /// Put the join command into the clipboard, by way of the terminal
+        #[arg(long)]
+        copy: bool,
+    },
+    /// List invitations
+    List,
+    /// Print an invitation's ticket
+    Show {
+        /// Its id (6 characters suffice); the newest if none is named
+        id: Option<String>,
+        /// Put the join command into the clipboard, by way of the terminal
+        #[arg(long)]
+        copy: bool,
+    },
+}
+
+/// Runs one of the verbs.
+pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, CliError> {
+    let found = nodes::one(context).await?;
+    match &args.verb {
+        Verb::Create { role, expires, ask, no_addrs, copy } => {
+            let seconds = expires.0.map(|duration| duration.as_secs());
+            let body = json!({
+                "role": role.word(),
+                "expires_in": seconds,
+                "ask": ask.word(),
+                "addresses": !no_addrs,
+            });
+            let invite = found.client.post("/api/v1/invites", &body).await?;
+            print(context, &invite, *copy);
+        }
+        Verb::List => {
+            let invites = found.client.get("/api/v1/invites").await?;
+            if context.output.json {
+                context.output.value(&invites);
+            } else {
+                let rows: Vec<Vec<String>> = items(&invites).iter().map(row).collect();
+                context.output.table(&["INVITE", "ROLE", "STATE", "USED", "EXPIRES"], &rows);
+            }
+        }
+        Verb::Show { id, copy } => {
+            let invites = found.client.get("/api/v1/invites").await?;
+            let id = match id {
+                Some(id) => {
+                    let codes = (Code::NoInvite, Code::Usage);
+                    text(nodes::pick(items(&invites), "id", id, codes)?, "id")
+                }
+                None => items(&invites).last().map(|invite| text(invite, "id")).ok_or_else(|| {
+                    CliError::new(Code::NoInvite, "this session has no invitation that can be shown")
+                })?,
+            };
+            let invite = found.client.get(&format!("/api/v1/invites/{id}")).await?;
+            print(context, &invite, *copy);
+        }
+    }
+    Ok(0)
+}
+
+fn row(invite: &Value) -> Vec<String> {
+    let field = |key: &str| invite.get(key).map(shown).unwrap_or_default();
+    let open = invite.get("open") == Some(&Value::Bool(true));
+    vec![
+        field("id").chars().take(10).collect(),
+        field("role"),
+        if open { "open" } else { "over" }.to_owned(),
+        field("used"),
+        match field("expires_at").as_str() {
+            "" => "never".to_owned(),
+            at => at.to_owned(),
+        },
+    ]
+}
+
+fn print(context: &Context, invite: &Value, copy: bool) {
+    if context.output.json {
+        context.output.value(invite);
+    } else {
+        context.output.line(&text(invite, "ticket"));
+    }
+    if copy {
+        crate::cli::share::copy(context, &text(invite, "join_command"));
+    }
+}
