@@ -14,3 +14,4 @@ mod resolve;
 mod routes;
 pub mod screen;
 pub mod server;
+mod stream;

@@ -1,0 +1,213 @@
+//! The event stream in its three forms: server-sent events, one JSON value a line (`Accept:
+//! application/x-ndjson`, as the verbs read it), and a WebSocket, on which a client may also speak:
+//! `{id, op, data}` is answered by `{id, ok, result}` or `{id, ok, problem}`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message as Frame, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::stream::{self, Stream};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::engine::command::{Command, InputSource, PresenceUpdate, Reply};
+
+use super::events::Reader;
+use super::json::{Input, NewMessage, PresenceChange, Problem};
+use super::resolve;
+use super::routes::{Context, Params, bytes_of};
+
+/// Longest message of a WebSocket client.
+const MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Pause between signs of life on a silent stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a client may take to accept a frame before it is let go.
+const SEND_WAIT: Duration = Duration::from_secs(10);
+const NDJSON: &str = "application/x-ndjson";
+
+/// Where to begin: after `since`, else with what happens from now on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EventsQuery {
+    since: Option<u64>,
+}
+
+/// `GET /api/v1/events`.
+pub(super) async fn events(
+    State(context): State<Arc<Context>>,
+    Params(query): Params<EventsQuery>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let since = query.since.or_else(|| last_event_id(&headers));
+    let reader = context.hub.read(since);
+    if let Ok(upgrade) = upgrade {
+        let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+        return upgrade.on_upgrade(|socket| converse(socket, context, reader));
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if accepted.is_some_and(|accept| accept.contains(NDJSON)) {
+        let body = Body::from_stream(lines(reader));
+        return ([(header::CONTENT_TYPE, NDJSON)], body).into_response();
+    }
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Sse::new(server_sent(reader)).keep_alive(keep_alive).into_response()
+}
+
+/// What a browser's `EventSource` sends when it comes back.
+fn last_event_id(headers: &HeaderMap) -> Option<u64> {
+    headers.get("last-event-id")?.to_str().ok()?.parse().ok()
+}
+
+fn lines(reader: Reader) -> impl Stream<Item = Result<Bytes, serde_json::Error>> {
+    stream::unfold(reader, |mut reader| async {
+        let event = reader.next().await?;
+        let line = serde_json::to_vec(&*event).map(|mut line| {
+            line.push(b'\n');
+            line.into()
+        });
+        Some((line, reader))
+    })
+}
+
+fn server_sent(reader: Reader) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(reader, |mut reader| async {
+        let event = reader.next().await?;
+        let data = serde_json::to_string(&*event).unwrap_or_default();
+        let sent = Event::default().event(&event.kind).data(data);
+        let sent = match event.seq {
+            Some(seq) => sent.id(seq.to_string()),
+            None => sent,
+        };
+        Some((Ok(sent), reader))
+    })
+}
+
+/// A client's wish on the WebSocket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    id: Value,
+    op: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// Its answer.
+#[derive(Debug, Serialize)]
+struct Granted {
+    id: Value,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<Problem>,
+}
+
+async fn converse(mut socket: WebSocket, context: Arc<Context>, mut reader: Reader) {
+    loop {
+        let text = tokio::select! {
+            event = reader.next() => match event {
+                Some(event) => serde_json::to_string(&*event),
+                None => break,
+            },
+            message = socket.recv() => match message {
+                Some(Ok(Frame::Text(text))) => {
+                    serde_json::to_string(&answer(&context, &mut reader, &text).await)
+                }
+                Some(Ok(Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_))) => continue,
+                Some(Ok(Frame::Close(_)) | Err(_)) | None => return,
+            },
+        };
+        let frame = Frame::Text(text.unwrap_or_default().into());
+        match tokio::time::timeout(SEND_WAIT, socket.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+    let _gone_already = socket.send(Frame::Close(None)).await;
+}
+
+async fn answer(context: &Arc<Context>, reader: &mut Reader, text: &str) -> Granted {
+    let wish: Wish = match serde_json::from_str(text) {
+        Ok(wish) => wish,
+        Err(error) => {
+            let problem = Problem::usage(format!("expected {{id, op, data}}: {error}"));
+            return Granted { id: Value::Null, ok: false, result: None, problem: Some(problem) };
+        }
+    };
+    match grant(context, reader, &wish.op, wish.data).await {
+        Ok(result) => Granted { id: wish.id, ok: true, result: Some(result), problem: None },
+        Err(problem) => Granted { id: wish.id, ok: false, result: None, problem: Some(problem) },
+    }
+}
+
+/// `{since}` of `subscribe`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subscribe {
+    since: u64,
+}
+
+/// `{terminal, text | base64, timeout}` of `input.send`.
+#[derive(Debug, Deserialize)]
+struct Keys {
+    terminal: Option<String>,
+    #[serde(flatten)]
+    input: Input,
+}
+
+async fn grant(
+    context: &Arc<Context>,
+    reader: &mut Reader,
+    op: &str,
+    data: Value,
+) -> Result<Value, Problem> {
+    let command = match op {
+        "subscribe" => {
+            let Subscribe { since } = read(data)?;
+            *reader = context.hub.read(Some(since));
+            return Ok(json!({}));
+        }
+        "message.post" => message(context, read(data)?)?,
+        "cursor.set" => cursor(read(data)?),
+        "input.send" => keys(context, read(data)?)?,
+        _ => return Err(Problem::usage("there is no such op")),
+    };
+    Ok(match context.handle.command(command).await? {
+        Reply::Message { id } => json!({"id": id}),
+        Reply::Typed { bytes } => json!({"bytes": bytes}),
+        Reply::Done | Reply::Requested | Reply::Invite { .. } | Reply::Terminal { .. } => json!({}),
+    })
+}
+
+fn message(context: &Context, new: NewMessage) -> Result<Command, Problem> {
+    let view = context.handle.view();
+    let mentions = new.mentions.iter().map(|who| resolve::participant(&view, who));
+    let mentions = mentions.collect::<Result<_, _>>()?;
+    Ok(Command::PostMessage { text: new.text, reply: new.reply, mentions, anchor: new.anchor })
+}
+
+fn cursor(change: PresenceChange) -> Command {
+    Command::SetPresence(PresenceUpdate { pointer: change.cursor, ..PresenceUpdate::default() })
+}
+
+fn keys(context: &Context, keys: Keys) -> Result<Command, Problem> {
+    let terminal = resolve::terminal(&context.handle.view(), keys.terminal.as_deref())?.id;
+    let timeout = keys.input.timeout.and_then(|span| span.0);
+    let bytes = bytes_of(keys.input)?;
+    Ok(Command::Input { terminal, bytes, source: InputSource::Key, timeout })
+}
+
+fn read<T: serde::de::DeserializeOwned>(data: Value) -> Result<T, Problem> {
+    let data = if data.is_null() { json!({}) } else { data };
+    serde_json::from_value(data)
+        .map_err(|error| Problem::usage(format!("data is not as it should be: {error}")))
+}
