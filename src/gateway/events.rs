@@ -13,9 +13,7 @@ use crate::engine::view::{View, What};
 use crate::node::Handle;
 use crate::node::handle::NumberedEvent;
 
-use super::json::{
-    Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who,
-};
+use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who};
 
 /// Durable events kept for readers that come back.
 const KEPT_MAX: usize = 2_048;
@@ -54,8 +52,16 @@ impl Hub {
     /// An empty hub; `started` tells this process's events from those of earlier ones.
     pub fn new(started: Time) -> Self {
         let (live, _) = broadcast::channel(BEHIND_MAX);
-        let ring = Ring { kept: VecDeque::new(), newest: 0, count: 0, live: Some(live) };
-        Self { ring: Mutex::new(ring), prefix: format!("{:x}", started.0.0) }
+        let ring = Ring {
+            kept: VecDeque::new(),
+            newest: 0,
+            count: 0,
+            live: Some(live),
+        };
+        Self {
+            ring: Mutex::new(ring),
+            prefix: format!("{:x}", started.0.0),
+        }
     }
 
     /// Takes in what the node tells until it stops.
@@ -82,11 +88,19 @@ impl Hub {
     pub fn read(self: &Arc<Self>, since: Option<u64>) -> Reader {
         let ring = self.ring();
         // A number from the future belongs to an earlier process: nothing of this one is skipped.
-        let last = since.map_or(ring.newest, |since| if since > ring.newest { 0 } else { since });
+        let last = since.map_or(
+            ring.newest,
+            |since| if since > ring.newest { 0 } else { since },
+        );
         let live = ring.live.as_ref().map(broadcast::Sender::subscribe);
         let waiting = ring.after(last);
         drop(ring);
-        Reader { hub: Arc::clone(self), waiting, live, last }
+        Reader {
+            hub: Arc::clone(self),
+            waiting,
+            live,
+            last,
+        }
     }
 
     /// What was told but not taken in when the node stopped.
@@ -203,100 +217,183 @@ fn lagged(next: &Envelope, from: u64, to: u64) -> Envelope {
 /// Type and data of an event.
 #[expect(clippy::too_many_lines, reason = "one arm per type of INTERFACES §5")]
 fn shown(view: &View, what: &What) -> (&'static str, Value) {
-    let who = |id: &MemberId| Who::of(view, *id);
+    let name = |id: &MemberId| Who::of(view, *id).name;
     match what {
-        What::SessionUpdated { session } => {
-            ("session.updated", json!({"session": SessionFacts::from(session)}))
-        }
-        What::SessionClosed { status } => ("session.closed", json!({"exit_status": status})),
-        What::ParticipantJoined { participant, name, role } => {
-            ("participant.joined", json!({"id": participant, "name": name, "role": role}))
-        }
+        What::SessionUpdated { session } => (
+            "session.updated",
+            json!({"session": SessionFacts::from(session)}),
+        ),
+        What::SessionClosed { status } => ("session.closed", json!({"status": status})),
+        What::ParticipantJoined {
+            participant,
+            name,
+            role,
+        } => (
+            "participant.joined",
+            json!({"id": participant, "name": name, "role": role}),
+        ),
         What::ParticipantLeft { participant, name } => {
             ("participant.left", json!({"id": participant, "name": name}))
         }
         What::MessagePosted { message } => {
             ("message.posted", json!({"message": Message::from(message)}))
         }
-        What::PresenceUpdated { participant, status, typing } => (
+        What::PresenceUpdated {
+            participant,
+            status,
+            typing,
+        } => (
             "presence.updated",
-            json!({"participant": who(participant), "status": status, "typing": typing}),
+            json!({"participant": participant, "name": name(participant), "status": status,
+                "typing": typing}),
         ),
-        What::CursorMoved { participant, pointer } => {
-            ("cursor.moved", json!({"participant": who(participant), "cursor": pointer}))
+        What::CursorMoved {
+            participant,
+            pointer,
+        } => {
+            let name = name(participant);
+            (
+                "cursor.moved",
+                json!({"participant": participant, "name": name, "cursor": pointer}),
+            )
         }
-        What::SelectionChanged { participant, selection } => {
-            ("selection.changed", json!({"participant": who(participant), "selection": selection}))
-        }
-        What::ControlRequested { terminal, participant, name } => (
+        What::SelectionChanged {
+            participant,
+            selection,
+        } => (
+            "selection.changed",
+            json!({"participant": participant, "name": name(participant), "selection": selection}),
+        ),
+        What::ControlRequested {
+            terminal,
+            participant,
+            name,
+        } => (
             "control.requested",
-            json!({"terminal": terminal, "participant": {"id": participant, "name": name}}),
+            json!({"terminal": terminal, "participant": participant, "name": name}),
         ),
-        What::ControlGranted { terminal, participant, number, ends } => {
-            let (participant, ends) = (who(participant), Time(*ends));
-            let data = json!({"terminal": terminal, "participant": participant, "number": number,
-                "ends_at": ends});
+        What::ControlGranted {
+            terminal,
+            participant,
+            number,
+            ends,
+        } => {
+            let data = json!({"terminal": terminal, "participant": participant,
+                "name": name(participant), "number": number, "ends_at": Time(*ends)});
             ("control.granted", data)
         }
-        What::ControlDenied { terminal, participant } => (
+        What::ControlDenied {
+            terminal,
+            participant,
+        } => (
             "control.denied",
-            json!({"terminal": terminal, "participant": who(participant)}),
+            json!({"terminal": terminal, "participant": participant, "name": name(participant)}),
         ),
-        What::ControlReleased { terminal, participant, number } => {
-            ("control.released", lease(*terminal, &who(participant), *number))
-        }
-        What::ControlRevoked { terminal, participant, number } => {
-            ("control.revoked", lease(*terminal, &who(participant), *number))
-        }
-        What::ControlTaken { terminal, from, number } => {
-            ("control.taken", lease(*terminal, &who(from), *number))
-        }
-        What::ControlExpired { terminal, participant, number } => {
-            ("control.expired", lease(*terminal, &who(participant), *number))
-        }
-        What::ControlRefused { terminal, code, message } => {
-            ("control.refused", json!({"terminal": terminal, "code": code, "message": message}))
-        }
-        What::TerminalOpened { terminal, host, title, cols, rows } => {
-            let data = json!({"terminal": terminal, "host": who(host), "title": title, "cols": cols,
+        What::ControlReleased {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.released",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlRevoked {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.revoked",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlTaken {
+            terminal,
+            from,
+            number,
+        } => ("control.taken", lease(view, *terminal, *from, *number)),
+        What::ControlExpired {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.expired",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlRefused {
+            terminal,
+            code,
+            message,
+        } => (
+            "control.refused",
+            json!({"terminal": terminal, "code": code, "message": message}),
+        ),
+        What::TerminalOpened {
+            terminal,
+            host,
+            title,
+            cols,
+            rows,
+        } => {
+            let data = json!({"terminal": terminal, "host": host, "title": title, "cols": cols,
                 "rows": rows});
             ("terminal.opened", data)
         }
-        What::TerminalResized { terminal, cols, rows } => {
-            ("terminal.resized", json!({"terminal": terminal, "cols": cols, "rows": rows}))
-        }
-        What::TerminalClosed { terminal, status } => {
-            ("terminal.closed", json!({"terminal": terminal, "exit_status": status}))
-        }
+        What::TerminalResized {
+            terminal,
+            cols,
+            rows,
+        } => (
+            "terminal.resized",
+            json!({"terminal": terminal, "cols": cols, "rows": rows}),
+        ),
+        What::TerminalClosed { terminal, status } => (
+            "terminal.closed",
+            json!({"terminal": terminal, "status": status}),
+        ),
         What::InviteCreated { invite, role } => {
             ("invite.created", json!({"invite": invite, "role": role}))
         }
-        What::InviteUsed { invite, participant } => {
-            ("invite.used", json!({"invite": invite, "participant": who(participant)}))
+        What::InviteUsed {
+            invite,
+            participant,
+        } => {
+            let name = name(participant);
+            (
+                "invite.used",
+                json!({"invite": invite, "participant": participant, "name": name}),
+            )
         }
         What::InviteRefused { invite, error } => (
             "invite.refused",
             json!({"invite": invite, "code": error.code, "message": error.message}),
         ),
-        What::PeerConnected { peer, path } => {
-            ("peer.connected", json!({"peer": who(peer), "path": path}))
-        }
-        What::PeerDisconnected { peer } => ("peer.disconnected", json!({"peer": who(peer)})),
+        What::PeerConnected { peer, path } => (
+            "peer.connected",
+            json!({"peer": peer, "name": name(peer), "path": path}),
+        ),
+        What::PeerDisconnected { peer } => (
+            "peer.disconnected",
+            json!({"peer": peer, "name": name(peer)}),
+        ),
         What::SyncProgress { waiting } => ("sync.progress", json!({"waiting": waiting})),
-        What::SyncCompleted { peer } => ("sync.completed", json!({"peer": who(peer)})),
-        What::ApprovalRequested { approval } => {
-            ("approval.requested", json!({"approval": Approval::from(approval)}))
+        What::SyncCompleted { peer } => {
+            ("sync.completed", json!({"peer": peer, "name": name(peer)}))
         }
-        What::ApprovalDecided { approval, approved } => {
-            ("approval.decided", json!({"approval": approval, "approved": approved}))
-        }
+        What::ApprovalRequested { approval } => (
+            "approval.requested",
+            json!({"approval": Approval::from(approval)}),
+        ),
+        What::ApprovalDecided { approval, approved } => (
+            "approval.decided",
+            json!({"approval": approval, "approved": approved}),
+        ),
         What::Notice { notice } => ("notice", json!(NoticeJson::from(notice))),
     }
 }
 
 /// Whose lease it was: `participant` is who held it.
-fn lease(terminal: TerminalId, participant: &Who, number: u64) -> Value {
-    json!({"terminal": terminal, "participant": participant, "number": number})
+fn lease(view: &View, terminal: TerminalId, participant: MemberId, number: u64) -> Value {
+    let Who { id, name } = Who::of(view, participant);
+    json!({"terminal": terminal, "participant": id, "name": name, "number": number})
 }
 
 #[cfg(test)]
@@ -307,13 +404,31 @@ mod tests {
     use crate::gateway::routes::tests::a_view;
 
     fn durable(seq: u64) -> NumberedEvent {
-        let what = What::TerminalResized { terminal: TerminalId([1; 16]), cols: 80, rows: 24 };
-        NumberedEvent { seq, event: SessionEvent { time: Wall(seq), actor: None, what } }
+        let what = What::TerminalResized {
+            terminal: TerminalId([1; 16]),
+            cols: 80,
+            rows: 24,
+        };
+        NumberedEvent {
+            seq,
+            event: SessionEvent {
+                time: Wall(seq),
+                actor: None,
+                what,
+            },
+        }
     }
 
     fn ephemeral() -> NumberedEvent {
         let what = What::SyncProgress { waiting: 3 };
-        NumberedEvent { seq: 0, event: SessionEvent { time: Wall(0), actor: None, what } }
+        NumberedEvent {
+            seq: 0,
+            event: SessionEvent {
+                time: Wall(0),
+                actor: None,
+                what,
+            },
+        }
     }
 
     fn hub() -> Arc<Hub> {

@@ -128,7 +128,7 @@ pub struct NoticeJson {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
     /// The session.
-    pub id: SessionId,
+    pub session: SessionId,
     /// The member.
     pub member: MemberId,
     /// Whether it hosts or joined.
@@ -182,6 +182,8 @@ pub struct Participant {
     pub path: Option<Path>,
     /// Round trip in milliseconds.
     pub rtt: Option<f64>,
+    /// Entries of ours that it lacks, if directly connected.
+    pub lacks: Option<u64>,
     /// A number for its colour, the same at everybody.
     pub colour: u8,
 }
@@ -221,10 +223,10 @@ pub struct Terminal {
     pub cols: u16,
     /// Rows.
     pub rows: u16,
-    /// `open` or `closed`.
-    pub state: TerminalState,
-    /// How it ended.
-    pub exit_status: Option<ExitStatus>,
+    /// Whether it runs.
+    pub open: bool,
+    /// How it ended: the exit code, or 128 and the signal.
+    pub status: Option<ExitStatus>,
     /// When it was opened.
     pub opened_at: Time,
     /// How fresh the picture here is.
@@ -233,23 +235,15 @@ pub struct Terminal {
     pub control: Control,
 }
 
-/// Whether a terminal runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TerminalState {
-    /// It runs.
-    Open,
-    /// It has ended.
-    Closed,
-}
-
 /// Who may type into a terminal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// Which terminal.
     pub terminal: TerminalId,
     /// Who holds the lease.
-    pub holder: Option<Who>,
+    pub holder: Option<MemberId>,
+    /// That member's name.
+    pub holder_name: Option<String>,
     /// Whether that is the node asked, acknowledged by the host.
     pub mine: bool,
     /// The lease's number.
@@ -298,7 +292,9 @@ pub struct Approval {
     /// Names the question.
     pub id: String,
     /// Who waits.
-    pub participant: Who,
+    pub member: MemberId,
+    /// The name that it gives itself.
+    pub name: String,
     /// What it would become.
     pub role: Role,
     /// When it asked.
@@ -312,8 +308,10 @@ pub struct Approval {
 pub struct Message {
     /// Its id.
     pub id: String,
-    /// Whose, with the name at that time.
-    pub from: Who,
+    /// Whose.
+    pub from: MemberId,
+    /// The author's name at that time.
+    pub name: String,
     /// When, by the author's clock.
     pub time: Time,
     /// The text.
@@ -370,6 +368,7 @@ pub enum Connection {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Network {
     /// How the node is connected.
+    #[serde(flatten)]
     pub connection: Connection,
     /// Addresses at which it listens.
     pub listen: Vec<String>,
@@ -435,15 +434,15 @@ pub struct NewInvite {
     /// What its bearer becomes; a viewer by default.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub role: Option<Role>,
-    /// How long one may join by it; 24 hours by default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub expires_in: Option<Span>,
+    /// How long one may join by it: 24 hours by default, for ever if `null`.
+    #[serde(skip_serializing_if = "Option::is_none", default, with = "present")]
+    pub expires_in: Option<Option<Span>>,
     /// Who is asked about.
     #[serde(default)]
     pub ask: Ask,
-    /// Whether the ticket goes without addresses.
-    #[serde(default)]
-    pub no_addrs: bool,
+    /// Whether the ticket carries addresses; it does by default.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub addresses: Option<bool>,
 }
 
 /// Body of `POST /api/v1/messages`.
@@ -514,25 +513,30 @@ pub struct ControlOrder {
     pub terminal: Option<String>,
     /// Name or id of the member, for `grant` and `deny`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub to: Option<String>,
+    pub participant: Option<String>,
     /// For how long, for `grant`.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none", default)]
     pub duration: Option<Span>,
 }
 
-/// Body of `POST /api/v1/terminals/{tid}/input`: exactly one of `text` and `base64`.
+/// Body of `POST /api/v1/terminals/{tid}/input`: `text` or `bytes`, then `keys`, then Return, sent as one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Input {
     /// The bytes, where they are UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The bytes in base64, whatever they are.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
+    /// Names of keys, like `C-c` and `Up`, sent as the terminal's modes ask for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Whether Return (CR) ends it.
+    pub enter: bool,
     /// How long to wait for the host's acknowledgement of the last byte; 10 seconds by default.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub timeout: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// Answer to input: how many bytes the host has written.
@@ -547,8 +551,11 @@ pub struct Typed {
 pub struct Done {}
 
 impl Time {
-    /// The moment that a text names.
+    /// The moment that a text names: RFC 3339, or milliseconds since 1970.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Ok(millis) = text.parse() {
+            return Some(Self(Wall(millis)));
+        }
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let millis = moment.unix_timestamp_nanos().checked_div(1_000_000)?;
         u64::try_from(millis).ok().map(|millis| Self(Wall(millis)))
@@ -563,6 +570,11 @@ impl fmt::Display for Time {
         let text = moment.and_then(|moment| moment.format(&Rfc3339).ok());
         f.write_str(text.as_deref().unwrap_or("9999-12-31T23:59:59.999Z"))
     }
+}
+
+/// A moment as RFC 3339 in UTC.
+pub fn rfc3339(moment: Wall) -> String {
+    Time(moment).to_string()
 }
 
 impl Serialize for Time {
@@ -587,7 +599,9 @@ impl Span {
         if text == "never" {
             return Some(Self(None));
         }
-        let end = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+        let end = text
+            .find(|char: char| !char.is_ascii_digit())
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at_checked(end)?;
         let unit_ms: u64 = match unit {
             "ms" => 1,
@@ -630,8 +644,14 @@ impl<'de> Deserialize<'de> for Span {
 impl Who {
     /// A member with the name that the view knows.
     pub fn of(view: &View, id: MemberId) -> Self {
-        let found = view.participants.iter().find(|participant| participant.id == id);
-        Self { id, name: found.map(|found| found.name.clone()).unwrap_or_default() }
+        let found = view
+            .participants
+            .iter()
+            .find(|participant| participant.id == id);
+        Self {
+            id,
+            name: found.map(|found| found.name.clone()).unwrap_or_default(),
+        }
     }
 }
 
@@ -662,7 +682,11 @@ impl From<&View> for Session {
             connection: (&view.connection).into(),
             participants: view.participants.len(),
             present: present(view),
-            terminals: view.terminals.iter().filter(|terminal| terminal.open).count(),
+            terminals: view
+                .terminals
+                .iter()
+                .filter(|terminal| terminal.open)
+                .count(),
             messages: view.messages_total,
             approvals: view.approvals.len(),
             notices: view.notices.iter().map(NoticeJson::from).collect(),
@@ -673,7 +697,9 @@ impl From<&View> for Session {
 impl From<&Phase> for PhaseJson {
     fn from(phase: &Phase) -> Self {
         match phase {
-            Phase::Joining { waits_for } => Self::Joining { waits_for: waits_for.clone() },
+            Phase::Joining { waits_for } => Self::Joining {
+                waits_for: waits_for.clone(),
+            },
             Phase::Member { synced } => Self::Member { synced: *synced },
             Phase::Closed => Self::Closed,
             Phase::Ended => Self::Ended,
@@ -683,7 +709,10 @@ impl From<&Phase> for PhaseJson {
 
 impl From<&Notice> for NoticeJson {
     fn from(notice: &Notice) -> Self {
-        Self { time: Time(notice.time), text: notice.text.clone() }
+        Self {
+            time: Time(notice.time),
+            text: notice.text.clone(),
+        }
     }
 }
 
@@ -692,15 +721,18 @@ impl From<&ConnectionView> for Connection {
         match connection {
             ConnectionView::Live => Self::Live,
             ConnectionView::CatchingUp { waiting } => Self::CatchingUp { waiting: *waiting },
-            ConnectionView::Offline { waiting, waits_for } => {
-                Self::Offline { waiting: *waiting, waits_for: waits_for.clone() }
-            }
+            ConnectionView::Offline { waiting, waits_for } => Self::Offline {
+                waiting: *waiting,
+                waits_for: waits_for.clone(),
+            },
         }
     }
 }
 
-impl From<&ParticipantView> for Participant {
-    fn from(participant: &ParticipantView) -> Self {
+impl Participant {
+    /// A participant of the view.
+    pub fn of(view: &View, participant: &ParticipantView) -> Self {
+        let peer = view.peers.iter().find(|peer| peer.id == participant.id);
         let (active_file, active_terminal) = match &participant.active {
             Some(Active::File(path)) => (Some(path.clone()), None),
             Some(Active::Terminal(terminal)) => (None, Some(*terminal)),
@@ -722,6 +754,7 @@ impl From<&ParticipantView> for Participant {
             typing: participant.typing,
             path: participant.path,
             rtt: participant.rtt.map(millis),
+            lacks: peer.map(|peer| peer.lacks),
             colour: participant.colour,
         }
     }
@@ -730,7 +763,10 @@ impl From<&ParticipantView> for Participant {
 impl From<&ParticipantView> for Presence {
     fn from(participant: &ParticipantView) -> Self {
         Self {
-            who: Who { id: participant.id, name: participant.name.clone() },
+            who: Who {
+                id: participant.id,
+                name: participant.name.clone(),
+            },
             status: participant.status,
             last_active: participant.last_active.map(Time),
             cursor: participant.pointer,
@@ -751,8 +787,8 @@ impl Terminal {
             title: terminal.title.clone(),
             cols: terminal.cols,
             rows: terminal.rows,
-            state: if terminal.open { TerminalState::Open } else { TerminalState::Closed },
-            exit_status: terminal.status,
+            open: terminal.open,
+            status: terminal.status,
             opened_at: Time(terminal.opened),
             picture: terminal.picture,
             control: Control::of(view, terminal.id, &terminal.control),
@@ -765,13 +801,18 @@ impl Control {
     pub fn of(view: &View, terminal: TerminalId, control: &ControlView) -> Self {
         Self {
             terminal,
-            holder: control.holder.map(|holder| Who::of(view, holder)),
+            holder: control.holder,
+            holder_name: control.holder.map(|holder| Who::of(view, holder).name),
             mine: control.mine,
             number: control.number,
             ends_at: control.ends.map(Time),
             locked: control.locked,
             requested: control.requested,
-            requests: control.requests.iter().map(|asker| Who::of(view, *asker)).collect(),
+            requests: control
+                .requests
+                .iter()
+                .map(|asker| Who::of(view, *asker))
+                .collect(),
         }
     }
 }
@@ -782,7 +823,9 @@ impl Invite {
         let ticket = invite.ticket.clone();
         Self {
             uri: ticket.as_ref().map(|ticket| format!("collab-p2p:{ticket}")),
-            join_command: ticket.as_ref().map(|ticket| format!("collab-p2p join {ticket}")),
+            join_command: ticket
+                .as_ref()
+                .map(|ticket| format!("collab-p2p join {ticket}")),
             ticket,
             ..Self::listed(invite)
         }
@@ -809,7 +852,8 @@ impl From<&ApprovalView> for Approval {
     fn from(approval: &ApprovalView) -> Self {
         Self {
             id: approval.id.clone(),
-            participant: Who { id: approval.member, name: approval.name.clone() },
+            member: approval.member,
+            name: approval.name.clone(),
             role: approval.role,
             asked_at: Time(approval.asked),
             ends_at: Time(approval.ends),
@@ -821,7 +865,8 @@ impl From<&MessageView> for Message {
     fn from(message: &MessageView) -> Self {
         Self {
             id: message.id.clone(),
-            from: Who { id: message.from, name: message.name.clone() },
+            from: message.from,
+            name: message.name.clone(),
             time: Time(message.time),
             text: message.text.clone(),
             reply: message.reply.clone(),
@@ -835,7 +880,10 @@ impl From<&MessageView> for Message {
 impl Peer {
     /// A peer of the view.
     pub fn of(view: &View, peer: &PeerView) -> Self {
-        let participant = view.participants.iter().find(|participant| participant.id == peer.id);
+        let participant = view
+            .participants
+            .iter()
+            .find(|participant| participant.id == peer.id);
         Self {
             who: Who::of(view, peer.id),
             role: participant.map(|participant| participant.role),
@@ -896,7 +944,12 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_string(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            body,
+        )
+            .into_response()
     }
 }
 
@@ -949,7 +1002,10 @@ fn status_of(code: Code) -> StatusCode {
 }
 
 fn present(view: &View) -> usize {
-    view.participants.iter().filter(|participant| participant.status != Status::Gone).count()
+    view.participants
+        .iter()
+        .filter(|participant| participant.status != Status::Gone)
+        .count()
 }
 
 /// Milliseconds with microseconds behind the point.
@@ -987,6 +1043,7 @@ mod tests {
         assert_eq!(time.to_string(), "2026-05-03T09:30:00.123Z");
         assert_eq!(Time::parse("2026-05-03T11:30:00.123+02:00"), Some(time));
         assert_eq!(Time(Wall(0)).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Time::parse("1777800600123"), Some(time));
         assert_eq!(Time::parse("yesterday"), None);
         assert_eq!(Time::parse("1969-12-31T23:59:59Z"), None);
     }
@@ -1006,7 +1063,16 @@ mod tests {
         assert_eq!(Span::parse("7d"), seconds(604_800));
         assert_eq!(Span::parse("15"), seconds(15));
         assert_eq!(Span::parse("never"), Some(Span(None)));
-        for wrong in ["", "h", "1w", "-1s", "1.5h", "99999999999999999999d", "1 h", "é"] {
+        for wrong in [
+            "",
+            "h",
+            "1w",
+            "-1s",
+            "1.5h",
+            "99999999999999999999d",
+            "1 h",
+            "é",
+        ] {
             assert_eq!(Span::parse(wrong), None, "{wrong}");
         }
         let json = serde_json::to_string(&Span::parse("10m")).unwrap();

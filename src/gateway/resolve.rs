@@ -14,8 +14,11 @@ pub(super) const DEFAULT: &str = "default";
 /// The participant that `who` names.
 pub(super) fn participant(view: &View, who: &str) -> Result<MemberId, CommandError> {
     let named = |id: &MemberId, name: &str| is(who, &id.to_string(), Some(name));
-    let found: Vec<_> =
-        view.participants.iter().filter(|candidate| named(&candidate.id, &candidate.name)).collect();
+    let found: Vec<_> = view
+        .participants
+        .iter()
+        .filter(|candidate| named(&candidate.id, &candidate.name))
+        .collect();
     match found.as_slice() {
         [one] => Ok(one.id),
         [] => Err(none(Code::NoParticipant, "participant", who)),
@@ -38,10 +41,19 @@ pub(super) fn terminal<'v>(
     let found: Vec<_> = view.terminals.iter().filter(fits).collect();
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(none(Code::NoTerminalShared, "open terminal", name.unwrap_or_default())),
+        [] => Err(none(
+            Code::NoTerminalShared,
+            "open terminal",
+            name.unwrap_or_default(),
+        )),
         several => {
             let ids = several.iter().map(|one| one.id.to_string());
-            Err(which(Code::WhichTerminal, "terminals", name.unwrap_or_default(), ids))
+            Err(which(
+                Code::WhichTerminal,
+                "terminals",
+                name.unwrap_or_default(),
+                ids,
+            ))
         }
     }
 }
@@ -65,8 +77,11 @@ pub(super) fn approval<'v>(view: &'v View, who: &str) -> Result<&'v ApprovalView
 
 /// The invitation with this id.
 pub(super) fn invite<'v>(view: &'v View, id: &str) -> Result<&'v InviteView, CommandError> {
-    let found: Vec<_> =
-        view.invites.iter().filter(|invite| is(id, &invite.id.to_string(), None)).collect();
+    let found: Vec<_> = view
+        .invites
+        .iter()
+        .filter(|invite| is(id, &invite.id.to_string(), None))
+        .collect();
     match found.as_slice() {
         [one] => Ok(one),
         [] | [..] => Err(none(Code::NoInvite, "invitation", id)),
@@ -81,25 +96,29 @@ pub(super) fn is(text: &str, id: &str, name: Option<&str>) -> bool {
 
 fn none(code: Code, what: &str, text: &str) -> CommandError {
     let text: String = text.chars().take(80).collect();
-    let named = if text.is_empty() { String::new() } else { format!(" that {text:?} names") };
+    let named = if text.is_empty() {
+        String::new()
+    } else {
+        format!(" that {text:?} names")
+    };
     CommandError::new(code, format!("there is no {what}{named}"))
 }
 
-fn which(
-    code: Code,
-    what: &str,
-    text: &str,
-    ids: impl Iterator<Item = String>,
-) -> CommandError {
+fn which(code: Code, what: &str, text: &str, ids: impl Iterator<Item = String>) -> CommandError {
     let text: String = text.chars().take(80).collect();
     let ids: Vec<String> = ids.collect();
-    let named = if text.is_empty() { "are open".to_owned() } else { format!("are named {text:?}") };
+    let named = if text.is_empty() {
+        "are open".to_owned()
+    } else {
+        format!("are named {text:?}")
+    };
     CommandError::new(code, format!("several {what} {named}: {}", ids.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::view::ParticipantView;
     use crate::gateway::routes::tests::a_view;
 
     #[test]
@@ -122,7 +141,11 @@ mod tests {
         let error = participant(&view, "ada").unwrap_err();
 
         assert_eq!(error.code, Code::WhichParticipant);
-        assert!(view.participants.iter().all(|one| error.message.contains(&one.id.to_string())));
+        let named = |one: &ParticipantView| error.message.contains(&one.id.to_string());
+        assert_eq!(
+            view.participants.iter().map(named).collect::<Vec<_>>(),
+            [true, true, false]
+        );
     }
 
     #[test]
@@ -137,7 +160,12 @@ mod tests {
         assert_eq!(terminal(&view, None).unwrap_err().code, Code::WhichTerminal);
         assert_eq!(terminal(&view, Some(&open.to_string())).unwrap().id, open);
 
-        view.terminals.iter_mut().for_each(|terminal| terminal.open = false);
-        assert_eq!(terminal(&view, None).unwrap_err().code, Code::NoTerminalShared);
+        view.terminals
+            .iter_mut()
+            .for_each(|terminal| terminal.open = false);
+        assert_eq!(
+            terminal(&view, None).unwrap_err().code,
+            Code::NoTerminalShared
+        );
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use data_encoding::BASE64;
@@ -21,7 +21,8 @@ use crate::engine::command::{
     Command, CommandError, ControlCommand, InputSource, PresenceUpdate, Reply, SessionPatch,
 };
 use crate::engine::error::Code;
-use crate::engine::ids::InviteId;
+use crate::engine::ids::{InviteId, TerminalId};
+use crate::engine::terminal::input::Key;
 use crate::engine::view::{MessageView, ParticipantView, Phase, View};
 use crate::node::Handle;
 use crate::node::folder::Folders;
@@ -72,7 +73,10 @@ pub(super) fn router(context: Arc<Context>) -> Router {
 
 fn api() -> Router<Arc<Context>> {
     Router::new()
-        .route("/session", get(session).patch(patch_session).delete(stop_session))
+        .route(
+            "/session",
+            get(session).patch(patch_session).delete(stop_session),
+        )
         .route("/session/leave", post(leave))
         .route("/sessions", get(sessions))
         .route("/participants", get(participants))
@@ -103,13 +107,17 @@ async fn health(State(context): Shared) -> Json<Health> {
 
 async fn ready(State(context): Shared) -> Response {
     let ready = matches!(context.handle.view().phase, Phase::Member { .. });
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(json!({"ready": ready}))).into_response()
 }
 
 async fn peers(State(context): Shared) -> Response {
     let view = context.handle.view();
-    list("peers", view.peers.iter().map(|peer| Peer::of(&view, peer)))
+    list(view.peers.iter().map(|peer| Peer::of(&view, peer)))
 }
 
 async fn network(State(context): Shared) -> Json<Network> {
@@ -142,27 +150,34 @@ async fn leave(State(context): Shared) -> Answer {
 }
 
 async fn sessions(State(context): Shared) -> Response {
-    list("sessions", client::memberships(&context.folders).await)
+    list(client::memberships(&context.folders).await)
 }
 
 // --- people ---
 
 async fn participants(State(context): Shared) -> Response {
     let view = context.handle.view();
-    list("participants", view.participants.iter().map(Participant::from))
+    list(
+        view.participants
+            .iter()
+            .map(|one| Participant::of(&view, one)),
+    )
 }
 
 async fn participant(State(context): Shared, Path(who): Path<String>) -> Answer {
     let view = context.handle.view();
     let id = resolve::participant(&view, &who)?;
-    let found = view.participants.iter().find(|participant| participant.id == id);
+    let found = view
+        .participants
+        .iter()
+        .find(|participant| participant.id == id);
     let found: &ParticipantView = found.ok_or_else(|| missing(Code::NoParticipant))?;
-    Ok(Json(Participant::from(found)).into_response())
+    Ok(Json(Participant::of(&view, found)).into_response())
 }
 
 async fn presence(State(context): Shared) -> Response {
     let view = context.handle.view();
-    list("presence", view.participants.iter().map(Presence::from))
+    list(view.participants.iter().map(Presence::from))
 }
 
 async fn put_presence(State(context): Shared, Body(change): Body<PresenceChange>) -> Answer {
@@ -179,7 +194,7 @@ async fn put_presence(State(context): Shared, Body(change): Body<PresenceChange>
 // --- letting in ---
 
 async fn invites(State(context): Shared) -> Response {
-    list("invites", context.handle.view().invites.iter().map(Invite::listed))
+    list(context.handle.view().invites.iter().map(Invite::listed))
 }
 
 async fn invite(State(context): Shared, Path(id): Path<String>) -> Answer {
@@ -190,9 +205,12 @@ async fn invite(State(context): Shared, Path(id): Path<String>) -> Answer {
 async fn create_invite(State(context): Shared, Body(new): Body<NewInvite>) -> Answer {
     let command = Command::CreateInvite {
         role: new.role.unwrap_or(Role::Viewer),
-        expires_in: new.expires_in.unwrap_or(Span(Some(INVITE_LIFE))).0,
+        expires_in: match new.expires_in {
+            Some(span) => span.and_then(|span| span.0),
+            None => Some(INVITE_LIFE),
+        },
         ask: new.ask,
-        addresses: !new.no_addrs,
+        addresses: new.addresses.unwrap_or(true),
     };
     match context.handle.command(command).await? {
         Reply::Invite { id } => {
@@ -210,12 +228,16 @@ async fn made_invite(context: &Context, id: InviteId) -> Result<Invite, Problem>
     let view = tokio::time::timeout(VIEW_WAIT, views.wait_for(known)).await;
     let view = view.ok().and_then(Result::ok).map(|view| Arc::clone(&view));
     let view = view.ok_or_else(|| missing(Code::NoInvite))?;
-    let invite = view.invites.iter().find(|invite| invite.id == id).map(Invite::shown);
+    let invite = view
+        .invites
+        .iter()
+        .find(|invite| invite.id == id)
+        .map(Invite::shown);
     invite.ok_or_else(|| missing(Code::NoInvite))
 }
 
 async fn approvals(State(context): Shared) -> Response {
-    list("approvals", context.handle.view().approvals.iter().map(Approval::from))
+    list(context.handle.view().approvals.iter().map(Approval::from))
 }
 
 async fn approve(State(context): Shared, Path(who): Path<String>) -> Answer {
@@ -242,9 +264,11 @@ async fn messages(State(context): Shared, Params(query): Params<MessagesQuery>) 
     let view = context.handle.view();
     let later = later_than(&view.messages, query.since.as_deref())?;
     let limit = query.limit.unwrap_or(MESSAGES_MAX).min(MESSAGES_MAX);
-    let newest = later.get(later.len().saturating_sub(limit)..).unwrap_or_default();
+    let newest = later
+        .get(later.len().saturating_sub(limit)..)
+        .unwrap_or_default();
     let messages: Vec<Message> = newest.iter().map(Message::from).collect();
-    Ok(Json(json!({"messages": messages, "total": view.messages_total})).into_response())
+    Ok(Json(json!({"items": messages, "total": view.messages_total})).into_response())
 }
 
 fn later_than<'m>(
@@ -264,12 +288,17 @@ fn later_than<'m>(
             Some(known.saturating_add(1))
         }
     };
-    Ok(messages.get(first.unwrap_or(messages.len())..).unwrap_or_default())
+    Ok(messages
+        .get(first.unwrap_or(messages.len())..)
+        .unwrap_or_default())
 }
 
 async fn post_message(State(context): Shared, Body(new): Body<NewMessage>) -> Answer {
     let view = context.handle.view();
-    let mentions = new.mentions.iter().map(|who| resolve::participant(&view, who));
+    let mentions = new
+        .mentions
+        .iter()
+        .map(|who| resolve::participant(&view, who));
     let command = Command::PostMessage {
         text: new.text,
         reply: new.reply,
@@ -277,9 +306,7 @@ async fn post_message(State(context): Shared, Body(new): Body<NewMessage>) -> An
         anchor: new.anchor,
     };
     match context.handle.command(command).await? {
-        Reply::Message { id } => {
-            Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response())
-        }
+        Reply::Message { id } => Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response()),
         other => Err(unexpected(&other)),
     }
 }
@@ -315,12 +342,16 @@ fn control_command(
     order: &ControlOrder,
 ) -> Result<ControlCommand, Problem> {
     let to = || {
-        let who = order.to.as_deref().ok_or_else(|| Problem::usage("to names nobody"))?;
+        let who = order.participant.as_deref();
+        let who = who.ok_or_else(|| Problem::usage("participant names nobody"))?;
         resolve::participant(view, who).map_err(Problem::from)
     };
     Ok(match verb {
         "request" => ControlCommand::Request,
-        "grant" => ControlCommand::Grant { to: to()?, duration: order.duration.and_then(|span| span.0) },
+        "grant" => ControlCommand::Grant {
+            to: to()?,
+            duration: order.duration.and_then(|span| span.0),
+        },
         "deny" => ControlCommand::Deny { to: to()? },
         "release" => ControlCommand::Release,
         "revoke" => ControlCommand::Revoke,
@@ -335,7 +366,11 @@ fn control_command(
 
 async fn terminals(State(context): Shared) -> Response {
     let view = context.handle.view();
-    list("terminals", view.terminals.iter().map(|terminal| Terminal::of(&view, terminal)))
+    list(
+        view.terminals
+            .iter()
+            .map(|terminal| Terminal::of(&view, terminal)),
+    )
 }
 
 async fn terminal(State(context): Shared, Path(name): Path<String>) -> Answer {
@@ -344,22 +379,13 @@ async fn terminal(State(context): Shared, Path(name): Path<String>) -> Answer {
     Ok(Json(Terminal::of(&view, terminal)).into_response())
 }
 
-/// `format` is `json` (default), `text` or `ansi`; `wait` says how long to wait for terminal and picture.
+/// `text` adds the rows as lines of text, plain or with colours; `wait` says how long to wait for terminal and
+/// picture.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PictureQuery {
-    #[serde(default)]
-    format: PictureFormat,
+    text: Option<screen::TextForm>,
     wait: Option<String>,
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum PictureFormat {
-    #[default]
-    Json,
-    Text,
-    Ansi,
 }
 
 async fn picture(
@@ -369,12 +395,9 @@ async fn picture(
 ) -> Answer {
     let wait = span_of(query.wait.as_deref())?.unwrap_or_default();
     let (terminal, shown) = screen::await_picture(&context.handle, &name, wait).await?;
-    let plain = |text| ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response();
-    Ok(match query.format {
-        PictureFormat::Json => Json(screen::Picture::of(terminal, &shown)).into_response(),
-        PictureFormat::Text => plain(screen::text(&shown)),
-        PictureFormat::Ansi => plain(screen::ansi(&shown)),
-    })
+    let mut picture = screen::Picture::of(terminal, &shown);
+    picture.text = query.text.map(|form| screen::text(&shown, form));
+    Ok(Json(picture).into_response())
 }
 
 async fn input(
@@ -383,26 +406,56 @@ async fn input(
     Body(input): Body<Input>,
 ) -> Answer {
     let terminal = resolve::terminal(&context.handle.view(), Some(&name))?.id;
-    let timeout = input.timeout.map_or(Some(INPUT_WAIT), |span| span.0);
-    let bytes = bytes_of(input)?;
-    let command = Command::Input { terminal, bytes, source: InputSource::Verb, timeout };
-    match context.handle.command(command).await? {
+    let timeout = input
+        .timeout_ms
+        .map_or(INPUT_WAIT, Duration::from_millis)
+        .min(WAIT_MAX);
+    let bytes = bytes_of(&context.handle, terminal, &input)?;
+    let (source, timeout) = (InputSource::Verb, Some(timeout));
+    match context
+        .handle
+        .command(Command::Input {
+            terminal,
+            bytes,
+            source,
+            timeout,
+        })
+        .await?
+    {
         Reply::Typed { bytes } => Ok(Json(Typed { bytes }).into_response()),
         other => Err(unexpected(&other)),
     }
 }
 
-/// The bytes that input names in one of its two ways.
-pub(super) fn bytes_of(input: Input) -> Result<Vec<u8>, Problem> {
-    match (input.text, input.base64) {
-        (Some(text), None) => Ok(text.into_bytes()),
+/// The bytes that a body of input names; keys depend on the modes of the terminal's newest picture.
+pub(super) fn bytes_of(
+    handle: &Handle,
+    terminal: TerminalId,
+    input: &Input,
+) -> Result<Vec<u8>, Problem> {
+    let mut bytes = match (&input.text, &input.bytes) {
+        (Some(text), None) => text.clone().into_bytes(),
         (None, Some(base64)) => BASE64
             .decode(base64.as_bytes())
-            .map_err(|error| Problem::usage(format!("base64 is not base64: {error}"))),
-        (Some(_), Some(_)) | (None, None) => {
-            Err(Problem::usage("input is either text or base64"))
-        }
+            .map_err(|error| Problem::usage(format!("bytes is not base64: {error}")))?,
+        (None, None) => Vec::new(),
+        (Some(_), Some(_)) => return Err(Problem::usage("input is either text or bytes")),
+    };
+    let modes = handle
+        .screen(&terminal)
+        .map(|screen| screen.modes)
+        .unwrap_or_default();
+    for name in &input.keys {
+        let key = Key::parse(name).map_err(|error| Problem::usage(error.to_string()))?;
+        bytes.extend(key.encode(modes));
     }
+    if input.enter {
+        bytes.push(b'\r');
+    }
+    if bytes.is_empty() {
+        return Err(Problem::usage("input names no byte and no key"));
+    }
+    Ok(bytes)
 }
 
 // --- shared by all ---
@@ -414,9 +467,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| {
-            Problem::new(rejection.status(), "body-refused", rejection.body_text())
-        })?;
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|rejection| {
+                Problem::new(rejection.status(), "body-refused", rejection.body_text())
+            })?;
         let json: &[u8] = if body.is_empty() { b"{}" } else { &body };
         serde_json::from_slice(json)
             .map(Self)
@@ -432,7 +487,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(query)| Self(query)).map_err(|error| Problem::usage(error.body_text()))
+        query
+            .map(|Query(query)| Self(query))
+            .map_err(|error| Problem::usage(error.body_text()))
     }
 }
 
@@ -441,10 +498,10 @@ async fn done(context: &Context, command: Command) -> Answer {
     Ok(Json(Done {}).into_response())
 }
 
-/// An object with one list in it: JSON of ours never begins with an array.
-fn list<T: Serialize>(name: &str, items: impl IntoIterator<Item = T>) -> Response {
+/// A list inside an object: JSON of ours never begins with an array.
+fn list<T: Serialize>(items: impl IntoIterator<Item = T>) -> Response {
     let items: Vec<T> = items.into_iter().collect();
-    Json(json!({ name: items })).into_response()
+    Json(json!({"items": items})).into_response()
 }
 
 fn span_of(text: Option<&str>) -> Result<Option<Duration>, Problem> {
@@ -465,7 +522,11 @@ fn unexpected(reply: &Reply) -> Problem {
 }
 
 fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no-such-path", "there is nothing at this path")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no-such-path",
+        "there is nothing at this path",
+    )
 }
 
 async fn no_such_path() -> Problem {
@@ -474,5 +535,463 @@ async fn no_such_path() -> Problem {
 
 async fn no_such_method() -> Problem {
     let status = StatusCode::METHOD_NOT_ALLOWED;
-    Problem::new(status, "no-such-method", "this path does not take this method")
+    Problem::new(
+        status,
+        "no-such-method",
+        "this path does not take this method",
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::engine::command::{Ask, ControlMode};
+    use crate::engine::event::Path;
+    use crate::engine::ids::{MemberId, SessionId};
+    use crate::engine::time::Wall;
+    use crate::engine::view::{
+        ApprovalView, ConnectionView, ControlView, InviteView, Kind, PeerView, Picture,
+        SessionView, Status, TerminalView,
+    };
+    use crate::gateway::server::tests::Served;
+
+    const NOON: Wall = Wall(1_777_800_600_000);
+
+    fn participant_view(n: u8, name: &str, role: Role) -> ParticipantView {
+        ParticipantView {
+            id: MemberId([n; 32]),
+            name: name.to_owned(),
+            kind: Kind::Human,
+            role,
+            me: n == 1,
+            status: if n == 3 { Status::Gone } else { Status::Online },
+            joined: NOON,
+            last_active: Some(NOON),
+            pointer: None,
+            selection: None,
+            active: None,
+            typing: None,
+            path: None,
+            rtt: Some(Duration::from_micros(1_500)),
+            colour: n,
+        }
+    }
+
+    /// A host's view of a session with three participants, a terminal, a message, an invitation and a
+    /// newcomer who waits.
+    pub(in crate::gateway) fn a_view() -> View {
+        View {
+            version: 1,
+            me: MemberId([1; 32]),
+            phase: Phase::Member { synced: true },
+            session: SessionView {
+                id: SessionId([9; 32]),
+                title: "Demo".to_owned(),
+                created: NOON,
+                updated: NOON,
+                expires: None,
+                public: false,
+                ask: Ask::Auto,
+                control: ControlMode::Ask,
+                role: Role::Owner,
+                owner: true,
+                unredacted: true,
+            },
+            participants: vec![
+                participant_view(1, "Ada", Role::Owner),
+                participant_view(2, "Bob", Role::Viewer),
+                participant_view(3, "Cleo", Role::Viewer),
+            ],
+            terminals: vec![TerminalView {
+                id: TerminalId([4; 16]),
+                host: MemberId([1; 32]),
+                mine: true,
+                title: "zsh".to_owned(),
+                cols: 80,
+                rows: 23,
+                open: true,
+                status: None,
+                opened: NOON,
+                control: ControlView {
+                    holder: Some(MemberId([2; 32])),
+                    mine: false,
+                    number: 7,
+                    ends: Some(NOON),
+                    locked: false,
+                    requested: false,
+                    requests: vec![],
+                },
+                picture: Picture::Live,
+            }],
+            messages: (0..5).map(message_view).collect(),
+            messages_total: 5,
+            approvals: vec![ApprovalView {
+                id: "q1".to_owned(),
+                member: MemberId([5; 32]),
+                name: "Dora".to_owned(),
+                role: Role::Editor,
+                asked: NOON,
+                ends: NOON,
+            }],
+            invites: vec![InviteView {
+                id: InviteId([6; 32]),
+                role: Role::Viewer,
+                expires: None,
+                ask: Ask::Auto,
+                used: 1,
+                open: true,
+                created: NOON,
+                ticket: Some("cp2p1secret".to_owned()),
+            }],
+            peers: vec![PeerView {
+                id: MemberId([2; 32]),
+                path: Path::Lan,
+                rtt: None,
+                lacks: 3,
+                we_lack: 0,
+            }],
+            connection: ConnectionView::Live,
+            listen: vec!["/ip4/127.0.0.1/tcp/4000".to_owned()],
+            notices: vec![],
+        }
+    }
+
+    fn message_view(n: u64) -> MessageView {
+        MessageView {
+            id: format!("m{n}"),
+            from: MemberId([2; 32]),
+            name: "Bob".to_owned(),
+            time: Wall(NOON.0 + n * 1_000),
+            text: format!("text {n}"),
+            reply: None,
+            mentions: vec![],
+            anchor: None,
+            from_the_future: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn the_view_is_shown_in_the_promised_shapes() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+
+        let session = node.json("/api/v1/session").await;
+        assert_eq!(session["title"], "Demo");
+        assert_eq!(session["state"], "member");
+        assert_eq!(session["created_at"], "2026-05-03T09:30:00Z");
+        assert_eq!(session["me"]["name"], "Ada");
+        let people = node.json("/api/v1/participants").await;
+        assert_eq!(people["items"][1]["name"], "Bob");
+        assert_eq!(people["items"][1]["rtt"], 1.5);
+        let terminals = node.json("/api/v1/terminals").await;
+        assert_eq!(terminals["items"][0]["open"], true);
+        let control = node.json("/api/v1/control").await;
+        assert_eq!(control["holder_name"], "Bob");
+        assert_eq!(node.json("/api/v1/peers").await["items"][0]["lacks"], 3);
+        assert_eq!(node.json("/api/v1/network").await["state"], "live");
+        assert_eq!(node.json("/health").await["active_participants"], 2);
+        assert_eq!(node.json("/ready").await["ready"], true);
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_shown_only_to_who_asks_for_that_invitation() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let id = InviteId([6; 32]).to_string();
+
+        let all = node.json("/api/v1/invites").await;
+        let one = node.json(&format!("/api/v1/invites/{id}")).await;
+
+        assert!(!all.to_string().contains("cp2p1secret"));
+        assert_eq!(one["join_command"], "collab-p2p join cp2p1secret");
+        assert_eq!(one["uri"], "collab-p2p:cp2p1secret");
+    }
+
+    #[tokio::test]
+    async fn a_new_invitation_is_answered_with_its_ticket() {
+        let node = Served::start(a_view(), |_| {
+            Ok(Reply::Invite {
+                id: InviteId([6; 32]),
+            })
+        });
+
+        let body = json!({"role": "editor", "expires_in": "10m"});
+        let made: Invite = node.client.post_as("/api/v1/invites", &body).await.unwrap();
+
+        assert_eq!(made.ticket.as_deref(), Some("cp2p1secret"));
+        let command = node.asked().await;
+        let Command::CreateInvite {
+            role,
+            expires_in,
+            addresses,
+            ..
+        } = command
+        else {
+            panic!("{command:?}")
+        };
+        assert_eq!((role, addresses), (Role::Editor, true));
+        assert_eq!(expires_in, Some(Duration::from_secs(600)));
+        for (body, expected) in [
+            (json!({}), Some(INVITE_LIFE)),
+            (json!({"expires_in": null}), None),
+        ] {
+            let _made: Invite = node.client.post_as("/api/v1/invites", &body).await.unwrap();
+            let command = node.asked().await;
+            let Command::CreateInvite { expires_in, .. } = command else {
+                panic!("{command:?}")
+            };
+            assert_eq!(expires_in, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_are_those_after_since_and_at_most_limit() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let ids = async |query: &str| {
+            let json = node.json(&format!("/api/v1/messages{query}")).await;
+            assert_eq!(json["total"], 5);
+            let all = json["items"].as_array().unwrap().clone();
+            all.iter()
+                .map(|one| one["id"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(ids("").await.len(), 5);
+        assert_eq!(ids("?limit=2").await, ["m3", "m4"]);
+        assert_eq!(ids("?since=m2").await, ["m3", "m4"]);
+        assert_eq!(ids("?since=2026-05-03T09:30:03Z").await, ["m4"]);
+        assert_eq!(ids("?since=m4").await, [""; 0]);
+        let error = node.refused("/api/v1/messages?since=m9").await;
+        assert_eq!(error.code, Code::Usage);
+    }
+
+    #[tokio::test]
+    async fn a_message_names_members_by_name() {
+        let node = Served::start(a_view(), |_| {
+            Ok(Reply::Message {
+                id: "m9".to_owned(),
+            })
+        });
+
+        let body = json!({"text": "hi", "mentions": ["bob"]});
+        let answer = node.client.post("/api/v1/messages", &body).await.unwrap();
+
+        assert_eq!(answer["id"], "m9");
+        let command = node.asked().await;
+        let Command::PostMessage { text, mentions, .. } = command else {
+            panic!("{command:?}")
+        };
+        assert_eq!(
+            (text.as_str(), mentions.as_slice()),
+            ("hi", &[MemberId([2; 32])][..])
+        );
+    }
+
+    #[tokio::test]
+    async fn control_verbs_become_orders_for_the_only_open_terminal() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let body = json!({"participant": "bob", "for": 600});
+
+        let _done = node
+            .client
+            .post("/api/v1/control/grant", &body)
+            .await
+            .unwrap();
+
+        let to = MemberId([2; 32]);
+        let command = ControlCommand::Grant {
+            to,
+            duration: Some(Duration::from_secs(600)),
+        };
+        assert_eq!(
+            node.asked().await,
+            Command::Control {
+                terminal: TerminalId([4; 16]),
+                command
+            }
+        );
+        for verb in ["request", "release", "revoke", "take", "lock", "unlock"] {
+            let path = format!("/api/v1/control/{verb}");
+            let _done = node.client.post(&path, &json!({})).await.unwrap();
+        }
+        let wrong = node.client.post("/api/v1/control/steal", &json!({})).await;
+        assert!(wrong.is_err());
+        let nobody = node.client.post("/api/v1/control/grant", &json!({})).await;
+        assert_eq!(nobody.unwrap_err().code, Code::Usage);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_the_engine_reaches_the_client_as_it_is() {
+        let refusal = || CommandError::new(Code::LeaseNotHeld, "Bob has control");
+        let node = Served::start(a_view(), move |_| Err(refusal()));
+
+        let body = json!({"text": "ls"});
+        let answer = node
+            .client
+            .post("/api/v1/terminals/default/input", &body)
+            .await;
+
+        assert_eq!(answer.unwrap_err(), refusal());
+    }
+
+    #[tokio::test]
+    async fn input_is_exactly_the_given_bytes() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Typed { bytes: 3 }));
+        let path = "/api/v1/terminals/default/input";
+
+        let typed: Typed = node
+            .client
+            .post_as(
+                path,
+                &json!({"bytes": "AAH/", "keys": ["C-c", "Up"], "enter": true}),
+            )
+            .await
+            .unwrap();
+
+        assert_eq!(typed, Typed { bytes: 3 });
+        let command = node.asked().await;
+        let Command::Input {
+            bytes,
+            source,
+            timeout,
+            ..
+        } = command
+        else {
+            panic!("{command:?}")
+        };
+        assert_eq!(
+            (bytes.as_slice(), source),
+            (
+                &[0, 1, 255, 3, 27, b'[', b'A', b'\r'][..],
+                InputSource::Verb
+            )
+        );
+        assert_eq!(timeout, Some(INPUT_WAIT));
+        for wrong in [
+            json!({}),
+            json!({"text": "a", "bytes": "YQ=="}),
+            json!({"bytes": "!"}),
+            json!({"keys": ["Foo"]}),
+        ] {
+            let refused = node.client.post(path, &wrong).await.unwrap_err();
+            assert_eq!(refused.code, Code::Usage, "{wrong}");
+        }
+    }
+
+    #[tokio::test]
+    async fn approvals_are_decided_by_name_or_id_of_who_waits() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+
+        let _done = node
+            .client
+            .post("/api/v1/approvals/dora/approve", &json!({}))
+            .await
+            .unwrap();
+        assert_eq!(
+            node.asked().await,
+            Command::Approve {
+                approval: "q1".to_owned()
+            }
+        );
+
+        let id = MemberId([5; 32]).to_string();
+        let path = format!("/api/v1/approvals/{id}/deny");
+        let _done = node.client.post(&path, &json!({})).await.unwrap();
+        assert_eq!(
+            node.asked().await,
+            Command::Deny {
+                approval: "q1".to_owned()
+            }
+        );
+
+        let nobody = node
+            .client
+            .post("/api/v1/approvals/eve/deny", &json!({}))
+            .await;
+        assert_eq!(nobody.unwrap_err().code, Code::NoApproval);
+    }
+
+    #[tokio::test]
+    async fn the_session_is_patched_left_and_stopped() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let change = json!({"title": "New", "expires_at": null});
+
+        let _done = node.client.patch("/api/v1/session", &change).await.unwrap();
+        let expires = Some(None);
+        let patch = SessionPatch {
+            title: Some("New".to_owned()),
+            expires,
+            ..SessionPatch::default()
+        };
+        assert_eq!(node.asked().await, Command::PatchSession(patch));
+
+        let _done = node
+            .client
+            .post("/api/v1/session/leave", &json!({}))
+            .await
+            .unwrap();
+        assert_eq!(node.asked().await, Command::Leave);
+        let _done = node.client.delete("/api/v1/session").await.unwrap();
+        assert_eq!(node.asked().await, Command::StopSession);
+    }
+
+    #[tokio::test]
+    async fn presence_is_set_field_by_field() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let terminal = TerminalId([4; 16]);
+        let change =
+            json!({"cursor": {"terminal": terminal, "row": 1, "column": 2}, "typing": null});
+
+        let _done = node.client.put("/api/v1/presence", &change).await.unwrap();
+
+        let command = node.asked().await;
+        let Command::SetPresence(update) = command else {
+            panic!("{command:?}")
+        };
+        assert_eq!(
+            update.pointer.flatten().map(|pointer| pointer.column),
+            Some(2)
+        );
+        assert_eq!(update.typing, Some(None));
+        assert_eq!((update.attached, update.selection), (None, None));
+        let shown = node.json("/api/v1/presence").await;
+        assert_eq!(shown["items"][2]["status"], "gone");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_a_problem_and_never_a_panic() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+
+        assert_eq!(node.status("GET", "/api/v1/nothing", b"").await, 404);
+        assert_eq!(node.status("POST", "/api/v1/session", b"").await, 405);
+        assert_eq!(
+            node.status("PATCH", "/api/v1/session", b"{\"tilte\":1}")
+                .await,
+            400
+        );
+        assert_eq!(node.status("PATCH", "/api/v1/session", b"\xff").await, 400);
+        assert_eq!(
+            node.status("GET", "/api/v1/messages?limit=x", b"").await,
+            400
+        );
+        assert_eq!(
+            node.status("GET", "/api/v1/terminals/zsh/screen?wait=soon", b"")
+                .await,
+            400
+        );
+        assert_eq!(
+            node.status("POST", "/api/v1/messages", &vec![b' '; 2 << 20])
+                .await,
+            413
+        );
+    }
+
+    #[tokio::test]
+    async fn a_picture_that_does_not_come_in_time_is_timed_out() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+
+        let error = node
+            .refused("/api/v1/terminals/default/screen?wait=20ms")
+            .await;
+
+        assert_eq!(error.code, Code::TimedOut);
+    }
 }

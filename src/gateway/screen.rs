@@ -38,6 +38,19 @@ pub struct Picture {
     pub modes: Vec<String>,
     /// Rows from the top, each a list of runs from the left; blank ends are left out.
     pub lines: Vec<Vec<Run>>,
+    /// The rows as text, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub text: Option<Vec<String>>,
+}
+
+/// How rows become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextForm {
+    /// Characters alone.
+    Plain,
+    /// With colours and attributes as SGR sequences, and nothing else that a terminal obeys.
+    Ansi,
 }
 
 /// Where the next character goes.
@@ -109,36 +122,18 @@ impl Picture {
             },
             modes: screen.modes.names().map(str::to_owned).collect(),
             lines: screen.rows.iter().map(|row| runs(&row.line)).collect(),
+            text: None,
         }
     }
 }
 
-/// The visible rows, one a line, right-trimmed, wide spacers dropped, soft wraps not joined.
-pub fn text(screen: &Screen) -> String {
-    screen.rows.iter().fold(String::new(), |mut text, row| {
-        text.push_str(&row.line.text());
-        text.push('\n');
-        text
-    })
-}
-
-/// The same with colours and attributes as SGR sequences, and nothing else that a terminal obeys.
-pub fn ansi(screen: &Screen) -> String {
-    screen.rows.iter().fold(String::new(), |mut text, row| {
-        let mut style = Style::default();
-        for cell in row.line.cells() {
-            if cell.style != style {
-                style = cell.style;
-                push_sgr(&mut text, &style);
-            }
-            cell.push_text(&mut text);
-        }
-        if style != Style::default() {
-            text.push_str("\x1b[0m");
-        }
-        text.push('\n');
-        text
-    })
+/// The visible rows, right-trimmed, wide spacers dropped, soft wraps not joined.
+pub fn text(screen: &Screen, form: TextForm) -> Vec<String> {
+    let rows = screen.rows.iter().map(|row| match form {
+        TextForm::Plain => row.line.text(),
+        TextForm::Ansi => ansi(&row.line),
+    });
+    rows.collect()
 }
 
 /// The terminal that `name` means and its picture, waiting for both together at most `wait`.
@@ -147,16 +142,22 @@ pub(super) async fn await_picture(
     name: &str,
     wait: Duration,
 ) -> Result<(TerminalId, Arc<Redacted<Screen>>), CommandError> {
-    tokio::time::timeout(wait, seen(handle, name)).await.unwrap_or_else(|_| {
-        // Nothing came in time: the newest view says why, or there is just no picture yet.
-        let terminal = resolve::terminal(&handle.view(), Some(name))?.id;
-        let shown = handle.screen(&terminal).map(|shown| (terminal, shown));
-        shown.ok_or_else(|| CommandError::new(Code::TimedOut, "no picture of the terminal came"))
-    })
+    tokio::time::timeout(wait, seen(handle, name))
+        .await
+        .unwrap_or_else(|_| {
+            // Nothing came in time: the newest view says why, or there is just no picture yet.
+            let terminal = resolve::terminal(&handle.view(), Some(name))?.id;
+            let shown = handle.screen(&terminal).map(|shown| (terminal, shown));
+            shown
+                .ok_or_else(|| CommandError::new(Code::TimedOut, "no picture of the terminal came"))
+        })
 }
 
 /// Waits until there is a picture of what `name` means.
-async fn seen(handle: &Handle, name: &str) -> Result<(TerminalId, Arc<Redacted<Screen>>), CommandError> {
+async fn seen(
+    handle: &Handle,
+    name: &str,
+) -> Result<(TerminalId, Arc<Redacted<Screen>>), CommandError> {
     let (mut views, mut screens) = (handle.watch_view(), handle.watch_screens());
     loop {
         match resolve::terminal(&views.borrow_and_update(), Some(name)) {
@@ -176,6 +177,22 @@ async fn seen(handle: &Handle, name: &str) -> Result<(TerminalId, Arc<Redacted<S
             return Err(CommandError::new(Code::Failure, "the node has stopped"));
         }
     }
+}
+
+fn ansi(line: &Line) -> String {
+    let mut text = String::new();
+    let mut style = Style::default();
+    for cell in line.cells() {
+        if cell.style != style {
+            style = cell.style;
+            push_sgr(&mut text, &style);
+        }
+        cell.push_text(&mut text);
+    }
+    if style != Style::default() {
+        text.push_str("\x1b[0m");
+    }
+    text
 }
 
 fn runs(line: &Line) -> Vec<Run> {
@@ -283,4 +300,87 @@ fn push_color(codes: &mut String, layer: u8, color: Color) {
         Color::Palette(number) => write!(codes, ";{layer};5;{number}"),
         Color::Rgb(r, g, b) => write!(codes, ";{layer};2;{r};{g};{b}"),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::terminal::cell::Attrs;
+    use crate::engine::terminal::screen::{Cursor, Modes, Row, RowId, Stamps};
+
+    fn screen(cells: Vec<Cell>) -> Screen {
+        let line = Arc::new(Line::cleaned(cells, false, 20));
+        let row = Row {
+            id: RowId(1),
+            stamp: 1,
+            line,
+        };
+        Screen {
+            epoch: 1,
+            version: 1,
+            cols: 20,
+            rows: vec![row],
+            cursor: Cursor::default(),
+            modes: Modes::default(),
+            title: String::new(),
+            stamps: Stamps::default(),
+        }
+    }
+
+    fn cells(text: &str, style: Style) -> Vec<Cell> {
+        text.chars()
+            .map(|char| Cell::new(char, &[], false, style))
+            .collect()
+    }
+
+    fn red() -> Style {
+        let attrs = Attrs::default().with(Attrs::BOLD, true);
+        Style {
+            fg: Color::Palette(1),
+            bg: Color::Rgb(1, 2, 255),
+            attrs,
+            ..Style::default()
+        }
+    }
+
+    #[test]
+    fn runs_name_their_columns_and_wide_characters_stand_alone() {
+        let mut row = cells("ab ", Style::default());
+        row.push(Cell::new('世', &[], true, Style::default()));
+        row.push(Cell {
+            glyph: crate::engine::terminal::cell::Glyph::Spacer,
+            style: Style::default(),
+        });
+        row.extend(cells("cd", Style::default()));
+        row.extend(cells("x", red()));
+
+        let picture = Picture::of(TerminalId([1; 16]), &screen(row));
+
+        let shape: Vec<_> = picture.lines[0]
+            .iter()
+            .map(|run| (run.x, run.w, run.text.as_str()))
+            .collect();
+        assert_eq!(
+            shape,
+            [(0, 3, "ab "), (3, 2, "世"), (5, 2, "cd"), (7, 1, "x")]
+        );
+        let json = serde_json::to_value(&picture.lines[0][3]).unwrap();
+        assert_eq!(json["fg"], 1);
+        assert_eq!(json["bg"], "#0102ff");
+        assert_eq!(json["attrs"], serde_json::json!(["bold"]));
+        let plain = serde_json::to_string(&picture.lines[0][0]).unwrap();
+        assert_eq!(plain, r#"{"x":0,"w":3,"text":"ab "}"#);
+    }
+
+    #[test]
+    fn text_drops_spacers_and_trailing_blanks_and_colours_end_with_the_row() {
+        let mut row = cells("ok ", Style::default());
+        row.extend(cells("no", red()));
+        row.extend(cells("   ", Style::default()));
+        let shown = screen(row);
+
+        assert_eq!(text(&shown, TextForm::Plain), ["ok no"]);
+        let coloured = text(&shown, TextForm::Ansi);
+        assert_eq!(coloured, ["ok \x1b[0;1;38;5;1;48;2;1;2;255mno\x1b[0m"]);
+    }
 }

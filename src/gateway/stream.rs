@@ -49,16 +49,22 @@ pub(super) async fn events(
     let since = query.since.or_else(|| last_event_id(&headers));
     let reader = context.hub.read(since);
     if let Ok(upgrade) = upgrade {
-        let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+        let upgrade = upgrade
+            .max_message_size(MESSAGE_BYTES_MAX)
+            .max_frame_size(MESSAGE_BYTES_MAX);
         return upgrade.on_upgrade(|socket| converse(socket, context, reader));
     }
-    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     if accepted.is_some_and(|accept| accept.contains(NDJSON)) {
         let body = Body::from_stream(lines(reader));
         return ([(header::CONTENT_TYPE, NDJSON)], body).into_response();
     }
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(server_sent(reader)).keep_alive(keep_alive).into_response()
+    Sse::new(server_sent(reader))
+        .keep_alive(keep_alive)
+        .into_response()
 }
 
 /// What a browser's `EventSource` sends when it comes back.
@@ -140,12 +146,27 @@ async fn answer(context: &Arc<Context>, reader: &mut Reader, text: &str) -> Gran
         Ok(wish) => wish,
         Err(error) => {
             let problem = Problem::usage(format!("expected {{id, op, data}}: {error}"));
-            return Granted { id: Value::Null, ok: false, result: None, problem: Some(problem) };
+            return Granted {
+                id: Value::Null,
+                ok: false,
+                result: None,
+                problem: Some(problem),
+            };
         }
     };
     match grant(context, reader, &wish.op, wish.data).await {
-        Ok(result) => Granted { id: wish.id, ok: true, result: Some(result), problem: None },
-        Err(problem) => Granted { id: wish.id, ok: false, result: None, problem: Some(problem) },
+        Ok(result) => Granted {
+            id: wish.id,
+            ok: true,
+            result: Some(result),
+            problem: None,
+        },
+        Err(problem) => Granted {
+            id: wish.id,
+            ok: false,
+            result: None,
+            problem: Some(problem),
+        },
     }
 }
 
@@ -156,12 +177,13 @@ struct Subscribe {
     since: u64,
 }
 
-/// `{terminal, text | base64, timeout}` of `input.send`.
+/// `{terminal, text}` of `input.send`, or `{terminal, bytes}`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Keys {
     terminal: Option<String>,
-    #[serde(flatten)]
-    input: Input,
+    text: Option<String>,
+    bytes: Option<String>,
 }
 
 async fn grant(
@@ -190,20 +212,40 @@ async fn grant(
 
 fn message(context: &Context, new: NewMessage) -> Result<Command, Problem> {
     let view = context.handle.view();
-    let mentions = new.mentions.iter().map(|who| resolve::participant(&view, who));
+    let mentions = new
+        .mentions
+        .iter()
+        .map(|who| resolve::participant(&view, who));
     let mentions = mentions.collect::<Result<_, _>>()?;
-    Ok(Command::PostMessage { text: new.text, reply: new.reply, mentions, anchor: new.anchor })
+    Ok(Command::PostMessage {
+        text: new.text,
+        reply: new.reply,
+        mentions,
+        anchor: new.anchor,
+    })
 }
 
 fn cursor(change: PresenceChange) -> Command {
-    Command::SetPresence(PresenceUpdate { pointer: change.cursor, ..PresenceUpdate::default() })
+    Command::SetPresence(PresenceUpdate {
+        pointer: change.cursor,
+        ..PresenceUpdate::default()
+    })
 }
 
 fn keys(context: &Context, keys: Keys) -> Result<Command, Problem> {
     let terminal = resolve::terminal(&context.handle.view(), keys.terminal.as_deref())?.id;
-    let timeout = keys.input.timeout.and_then(|span| span.0);
-    let bytes = bytes_of(keys.input)?;
-    Ok(Command::Input { terminal, bytes, source: InputSource::Key, timeout })
+    let input = Input {
+        text: keys.text,
+        bytes: keys.bytes,
+        ..Input::default()
+    };
+    let bytes = bytes_of(&context.handle, terminal, &input)?;
+    Ok(Command::Input {
+        terminal,
+        bytes,
+        source: InputSource::Key,
+        timeout: None,
+    })
 }
 
 fn read<T: serde::de::DeserializeOwned>(data: Value) -> Result<T, Problem> {
