@@ -10,6 +10,7 @@
 pub mod client;
 pub mod events;
 pub mod json;
+mod openapi;
 mod resolve;
 mod routes;
 pub mod screen;

@@ -18,6 +18,7 @@ use crate::engine::command::{
 use crate::engine::error::Code;
 use crate::engine::event::{ExitStatus, Path};
 use crate::engine::ids::{InviteId, MemberId, SessionId, TerminalId};
+use crate::engine::ticket::Ticket;
 use crate::engine::time::Wall;
 use crate::engine::view::{
     Actor, ApprovalView, ConnectionView, ControlView, InviteView, Kind, MessageView, Notice,
@@ -539,6 +540,29 @@ pub struct Input {
     pub timeout_ms: Option<u64>,
 }
 
+/// Body of `POST /api/v1/tickets/inspect`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TicketText {
+    /// The ticket as a person pasted it. A secret.
+    pub ticket: String,
+}
+
+/// What a ticket says, without its secrets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketFacts {
+    /// The session that it invites to.
+    pub session: SessionId,
+    /// The member whom its addresses reach.
+    pub host: MemberId,
+    /// Addresses that it carries.
+    pub addresses: Vec<String>,
+    /// When joining ends, as a hint.
+    pub expires_at: Option<Time>,
+    /// Whether a password is needed.
+    pub password: bool,
+}
+
 /// Answer to input: how many bytes the host has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Typed {
@@ -912,6 +936,24 @@ impl From<&View> for Health {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             active_sessions: usize::from(matches!(view.phase, Phase::Member { .. })),
             active_participants: present(view),
+        }
+    }
+}
+
+impl fmt::Debug for TicketText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketText(..)")
+    }
+}
+
+impl From<&Ticket> for TicketFacts {
+    fn from(ticket: &Ticket) -> Self {
+        Self {
+            session: ticket.session,
+            host: ticket.host,
+            addresses: ticket.addresses.clone(),
+            expires_at: ticket.expires.map(Time),
+            password: ticket.needs_password(),
         }
     }
 }

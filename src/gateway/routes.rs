@@ -15,6 +15,7 @@ use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::engine::capability::Role;
 use crate::engine::command::{
@@ -23,6 +24,7 @@ use crate::engine::command::{
 use crate::engine::error::Code;
 use crate::engine::ids::{InviteId, TerminalId};
 use crate::engine::terminal::input::Key;
+use crate::engine::ticket::Ticket;
 use crate::engine::view::{MessageView, ParticipantView, Phase, View};
 use crate::node::Handle;
 use crate::node::folder::Folders;
@@ -31,9 +33,9 @@ use super::events::Hub;
 use super::json::{
     Approval, Control, ControlOrder, Done, Health, Input, Invite, Message, Network, NewInvite,
     NewMessage, Participant, Peer, Presence, PresenceChange, Problem, Session, SessionChange, Span,
-    Terminal, Time, Typed,
+    Terminal, TicketFacts, TicketText, Time, Typed,
 };
-use super::{client, resolve, screen, stream};
+use super::{client, openapi, resolve, screen, stream};
 
 /// Longest body of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -64,6 +66,7 @@ pub(super) fn router(context: Arc<Context>) -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
+        .route("/openapi.json", get(async || Json(openapi::document())))
         .nest("/api/v1", api())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -83,6 +86,7 @@ fn api() -> Router<Arc<Context>> {
         .route("/participants/{who}", get(participant))
         .route("/invites", get(invites).post(create_invite))
         .route("/invites/{id}", get(invite))
+        .route("/tickets/inspect", post(inspect_ticket))
         .route("/approvals", get(approvals))
         .route("/approvals/{who}/approve", post(approve))
         .route("/approvals/{who}/deny", post(deny))
@@ -234,6 +238,14 @@ async fn made_invite(context: &Context, id: InviteId) -> Result<Invite, Problem>
         .find(|invite| invite.id == id)
         .map(Invite::shown);
     invite.ok_or_else(|| missing(Code::NoInvite))
+}
+
+/// Says what a ticket holds, without its secrets and without using it.
+async fn inspect_ticket(Body(TicketText { ticket }): Body<TicketText>) -> Answer {
+    let ticket = Ticket::parse(&Zeroizing::new(ticket));
+    let ticket = ticket
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.code(), error.to_string()))?;
+    Ok(Json(TicketFacts::from(&ticket)).into_response())
 }
 
 async fn approvals(State(context): Shared) -> Response {
@@ -548,6 +560,7 @@ pub(super) mod tests {
     use crate::engine::command::{Ask, ControlMode};
     use crate::engine::event::Path;
     use crate::engine::ids::{MemberId, SessionId};
+    use crate::engine::ticket::TicketSecret;
     use crate::engine::time::Wall;
     use crate::engine::view::{
         ApprovalView, ConnectionView, ControlView, InviteView, Kind, PeerView, Picture,
@@ -740,6 +753,41 @@ pub(super) mod tests {
             };
             assert_eq!(expires_in, expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_is_inspected_without_telling_its_secrets() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let ticket = Ticket {
+            session: SessionId([9; 32]),
+            secret: TicketSecret::Open([0xaa; 32]),
+            discovery_key: [0xbb; 32],
+            host: MemberId([1; 32]),
+            addresses: vec!["/ip4/10.0.0.1/tcp/4000".to_owned()],
+            chain: vec![],
+            expires: Some(NOON),
+        };
+        let text = ticket.to_text();
+        let path = "/api/v1/tickets/inspect";
+
+        let facts = node
+            .client
+            .post(path, &json!({"ticket": text.as_str()}))
+            .await
+            .unwrap();
+
+        assert_eq!(facts["session"], json!(SessionId([9; 32])));
+        assert_eq!(facts["expires_at"], "2026-05-03T09:30:00Z");
+        assert_eq!(facts["password"], false);
+        let told = facts.to_string();
+        assert!(!told.contains(&"aa".repeat(32)) && !told.contains(&"bb".repeat(32)));
+        let cut = &text[..text.len() - 9];
+        let refused = node
+            .client
+            .post(path, &json!({"ticket": cut}))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code, Code::TicketTruncated);
     }
 
     #[tokio::test]

@@ -261,7 +261,8 @@ pub(super) mod tests {
             answer.split(' ').nth(1).unwrap().parse().unwrap()
         }
 
-        fn emit(&self, seq: u64) {
+        /// A durable event with this number happens.
+        pub(in crate::gateway) fn emit(&self, seq: u64) {
             let what = What::TerminalResized {
                 terminal: TerminalId([4; 16]),
                 cols: 80,

@@ -253,3 +253,90 @@ fn read<T: serde::de::DeserializeOwned>(data: Value) -> Result<T, Problem> {
     serde_json::from_value(data)
         .map_err(|error| Problem::usage(format!("data is not as it should be: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::gateway::routes::tests::a_view;
+    use crate::gateway::server::tests::Served;
+
+    async fn connect(node: &Served, headers: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(node.client.socket()).await.unwrap();
+        let head = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// Reads until the text has come.
+    async fn read_until(stream: &mut UnixStream, wanted: &str) -> String {
+        let mut seen = Vec::new();
+        let reading = async {
+            while !String::from_utf8_lossy(&seen).contains(wanted) {
+                assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), reading)
+            .await
+            .unwrap();
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// A short text frame as clients send it: final, masked with zeros.
+    fn frame(text: &str) -> Vec<u8> {
+        let length = u16::try_from(text.len()).unwrap();
+        let [high, low] = length.to_be_bytes();
+        [&[0x81, 0xfe, high, low, 0, 0, 0, 0], text.as_bytes()].concat()
+    }
+
+    #[tokio::test]
+    async fn server_sent_events_carry_type_number_and_the_whole_event() {
+        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+        let mut stream = connect(&node, "accept: text/event-stream\r\n").await;
+        read_until(&mut stream, "\r\n\r\n").await;
+
+        node.emit(1);
+
+        let seen = read_until(&mut stream, "id: 1").await;
+        assert!(seen.contains("event: terminal.resized"), "{seen}");
+        assert!(seen.contains(r#""type":"terminal.resized""#), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn on_a_websocket_events_come_and_wishes_are_answered() {
+        let node = Served::start(a_view(), |_| {
+            Ok(Reply::Message {
+                id: "m9".to_owned(),
+            })
+        });
+        let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                       sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut stream = connect(&node, upgrade).await;
+        let head = read_until(&mut stream, "\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+
+        node.emit(1);
+        read_until(&mut stream, "terminal.resized").await;
+        let wish = r#"{"id":7,"op":"message.post","data":{"text":"hi"}}"#;
+        stream.write_all(&frame(wish)).await.unwrap();
+        read_until(&mut stream, r#"{"id":7,"ok":true,"result":{"id":"m9"}}"#).await;
+        let command = node.asked().await;
+        assert!(matches!(command, Command::PostMessage { text, .. } if text == "hi"));
+
+        for nonsense in [
+            r#"{"id":8,"op":"steal"}"#,
+            "[]",
+            r#"{"id":8,"op":"subscribe"}"#,
+        ] {
+            stream.write_all(&frame(nonsense)).await.unwrap();
+            read_until(&mut stream, r#""ok":false,"problem""#).await;
+        }
+        stream
+            .write_all(&frame(r#"{"id":9,"op":"subscribe","data":{"since":0}}"#))
+            .await
+            .unwrap();
+        read_until(&mut stream, r#""seq":1"#).await;
+    }
+}
