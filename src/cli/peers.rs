@@ -105,7 +105,7 @@ fn participant_row(participant: &Value) -> Vec<String> {
     let field = |key: &str| participant.get(key).map(shown).unwrap_or_default();
     let me = participant.get("me") == Some(&Value::Bool(true));
     let name = if me { format!("{} (me)", field("name")) } else { field("name") };
-    let rtt = participant.get("rtt_ms").and_then(Value::as_f64);
+    let rtt = participant.get("rtt").and_then(Value::as_f64);
     vec![
         field("id").chars().take(10).collect(),
         name,
