@@ -11,7 +11,7 @@ pub mod net;
 
 pub mod store;
 
-#[cfg(feature = "pty")]
+#[cfg(any(feature = "pty", feature = "sim"))]
 pub mod pty;
 
 #[cfg(feature = "node")]

@@ -517,3 +517,179 @@ pub fn may(standing: &Standing, action: &Action) -> bool {
 fn gives_less(standing: &Standing, rank: Rank, capabilities: Capabilities) -> bool {
     standing.rank.is_above(rank) && standing.capabilities.covers(capabilities)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One line an action: who may, by the table of roles.
+    fn table() -> Vec<(Action, &'static [Role])> {
+        use Role::{Admin, Agent, Editor, Owner, Viewer};
+        const EVERYBODY: &[Role] = &[Owner, Admin, Editor, Viewer, Agent];
+        const PEOPLE: &[Role] = &[Owner, Admin, Editor, Viewer];
+        const WRITERS: &[Role] = &[Owner, Admin, Editor];
+        const MODERATORS: &[Role] = &[Owner, Admin];
+        let viewing = Role::Viewer.capabilities();
+        let all = Capabilities::ALL;
+        let path = || "src/main.rs".to_owned();
+        let invite = |rank, capabilities| Action::CreateInvite {
+            rank: Rank(rank),
+            capabilities,
+        };
+        let role = |from, to| Action::SetRole {
+            from: Rank(from),
+            to: Rank(to),
+            capabilities: viewing,
+        };
+        vec![
+            (Action::ReadSession, EVERYBODY),
+            (Action::ReadFile { path: path() }, EVERYBODY),
+            (Action::PostChat, EVERYBODY),
+            (Action::PublishPresence, EVERYBODY),
+            (Action::WriteOwnDocument, EVERYBODY),
+            (Action::RequestControl, EVERYBODY),
+            (Action::TypeInput, EVERYBODY),
+            (Action::Leave, EVERYBODY),
+            (Action::EditFile { path: path() }, WRITERS),
+            (Action::TakeFreeControl, WRITERS),
+            (Action::HostTerminal, WRITERS),
+            (Action::AnnounceTerminal, WRITERS),
+            (Action::Admit { rank: Rank(5) }, PEOPLE),
+            (Action::Admit { rank: Rank(4) }, PEOPLE),
+            (Action::Admit { rank: Rank(3) }, WRITERS),
+            (Action::Admit { rank: Rank(2) }, MODERATORS),
+            (Action::Admit { rank: Rank(1) }, &[Owner]),
+            (invite(4, viewing), WRITERS),
+            (invite(3, viewing), MODERATORS),
+            (invite(2, viewing), &[Owner]),
+            (invite(1, viewing), &[]),
+            (invite(5, all), MODERATORS),
+            (Action::Approve, MODERATORS),
+            (Action::SetSession, MODERATORS),
+            (Action::RaiseQuota, MODERATORS),
+            (Action::OrderControl, MODERATORS),
+            (Action::Rekey, MODERATORS),
+            (Action::SeeStats, MODERATORS),
+            (Action::Remove { rank: Rank(4) }, MODERATORS),
+            (Action::Remove { rank: Rank(2) }, &[Owner]),
+            (Action::Remove { rank: Rank(1) }, &[]),
+            (role(4, 3), MODERATORS),
+            (role(2, 4), &[Owner]),
+            (role(4, 2), &[Owner]),
+            (Action::SealDocument, &[Owner]),
+            (Action::EndSession, &[Owner]),
+        ]
+    }
+
+    #[test]
+    fn every_role_may_do_what_the_table_says_and_nothing_else() {
+        for (action, allowed) in table() {
+            for role in Role::ALL {
+                let verdict = may(&standing(role), &action);
+                assert_eq!(verdict, allowed.contains(&role), "{role} {action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_standing_without_capabilities_may_only_leave() {
+        let mut nothing = standing(Role::Agent);
+        nothing.capabilities = Capabilities::NONE;
+
+        for (action, _) in table() {
+            assert_eq!(
+                may(&nothing, &action),
+                action == Action::Leave,
+                "{action:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_role_has_more_than_a_more_senior_one() {
+        for pair in Role::ALL.windows(2) {
+            assert!(pair[0].capabilities().covers(pair[1].capabilities()));
+            assert!(pair[0].rank().is_above(pair[1].rank()));
+        }
+    }
+
+    #[test]
+    fn a_set_covers_its_subsets_only() {
+        let viewing = Role::Viewer.capabilities();
+
+        assert!(Capabilities::ALL.covers(viewing) && viewing.covers(Capabilities::NONE));
+        assert!(!viewing.covers(Capabilities::of(&[Capability::Read, Capability::Edit])));
+        assert_eq!(viewing.iter().count(), 3);
+    }
+
+    #[test]
+    fn capabilities_travel_as_a_number_and_show_as_names() {
+        let set = Capabilities::of(&[Capability::Read, Capability::HostTerminal]);
+
+        let bytes = postcard::to_stdvec(&set).unwrap();
+        let json = serde_json::to_string(&set).unwrap();
+
+        assert_eq!(postcard::from_bytes::<Capabilities>(&bytes).unwrap(), set);
+        assert_eq!(json, r#"["read","host-terminal"]"#);
+        assert_eq!(serde_json::from_str::<Capabilities>(&json).unwrap(), set);
+    }
+
+    #[test]
+    fn an_unknown_capability_is_refused() {
+        let unknown = postcard::to_stdvec(&(1_u16 << 10)).unwrap();
+
+        assert!(postcard::from_bytes::<Capabilities>(&unknown).is_err());
+        assert!(serde_json::from_str::<Capabilities>(r#"["fly"]"#).is_err());
+        assert!("root".parse::<Role>().is_err());
+    }
+
+    #[test]
+    fn a_scope_reaches_what_its_patterns_cover() {
+        let mut narrow = standing(Role::Editor);
+        narrow.scope.edit = Paths::Only(vec!["docs/".to_owned(), "README.md".to_owned()]);
+        let edits = |path: &str| {
+            may(
+                &narrow,
+                &Action::EditFile {
+                    path: path.to_owned(),
+                },
+            )
+        };
+
+        assert!(edits("docs/guide/a.md") && edits("README.md"));
+        for path in [
+            "src/a.rs",
+            "docs",
+            "docs/../src/a.rs",
+            "docs//a",
+            "README.md.bak",
+        ] {
+            assert!(!edits(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_scope_covers_narrower_ones_only() {
+        let only =
+            |patterns: &[&str]| Paths::Only(patterns.iter().map(ToString::to_string).collect());
+
+        assert!(Paths::All.cover(&only(&["a/"])) && only(&["a/"]).cover(&only(&["a/b/", "a/c"])));
+        assert!(only(&["a/"]).cover(&only(&["a/"])) && only(&["a/"]).cover(&only(&[])));
+        assert!(!only(&["a/"]).cover(&Paths::All) && !only(&["a/"]).cover(&only(&["b"])));
+        assert!(!only(&["a/"]).cover(&only(&["a/../"])));
+        assert!(only(&["a"; 33]).check().is_err() && only(&[""]).check().is_err());
+    }
+
+    fn standing(role: Role) -> Standing {
+        Standing {
+            source: Hash([1; 32]),
+            rank: role.rank(),
+            role,
+            capabilities: role.capabilities(),
+            scope: Scope::default(),
+            kind: Kind::Human,
+            principal: None,
+            until: None,
+        }
+    }
+}

@@ -88,6 +88,11 @@ pub enum LinkInput<'a> {
         /// Until when it may stay.
         until: Mono,
     },
+    /// An admission on this connection is done: it is closed, and dialled anew as soon as it is gone.
+    Finished {
+        /// Which.
+        conn: ConnId,
+    },
     /// The peer answered our heartbeat.
     RoundTrip {
         /// On which connection.
@@ -165,6 +170,7 @@ pub struct Link {
     heard: Mono,
     beaten: Mono,
     closing: bool,
+    finished: bool,
 }
 
 #[derive(Debug, Default)]
@@ -230,6 +236,7 @@ impl Connections {
             LinkInput::Hello { conn, instance } => self.hello(conn, instance, now, out),
             LinkInput::Heard { conn } => self.heard(conn, now),
             LinkInput::Waits { conn, until } => self.waits(conn, until),
+            LinkInput::Finished { conn } => self.finished(conn, out),
             LinkInput::RoundTrip { conn, micros } => self.round_trip(conn, micros),
             LinkInput::Networks(networks) => self.networks_changed(networks, now),
             LinkInput::AddressExpired => self.address_expired(now, out),
@@ -330,6 +337,7 @@ impl Connections {
             heard: now,
             beaten: now,
             closing: false,
+            finished: false,
         };
         self.links.insert(conn, link);
         if outbound {
@@ -349,7 +357,10 @@ impl Connections {
         if let Ended::Failed(reason) = ended {
             peer.last_error = Some(reason.clone());
         }
-        if link.instance.is_none() && link.outbound {
+        if link.finished {
+            peer.failures = 0;
+            peer.next_dial = Some(now);
+        } else if link.instance.is_none() && link.outbound {
             // Closed before hello: dial again only after a pause, lest two sides chase each other.
             peer.failures = peer.failures.saturating_add(1);
             peer.next_dial = Some(now + pause(peer.failures));
@@ -492,6 +503,13 @@ impl Connections {
         }
     }
 
+    fn finished(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.finished = true;
+        }
+        self.close(conn, out);
+    }
+
     fn round_trip(&mut self, conn: ConnId, micros: u64) {
         if let Some(link) = self.links.get_mut(&conn) {
             let before = link.rtt_micros.unwrap_or(micros);
@@ -583,7 +601,8 @@ impl Connections {
 
     fn lacks(&self, id: &MemberId, known: &Peer) -> bool {
         let wanted = self.wanted.contains(id) || self.anybody;
-        let connected = self.links.values().any(|link| link.peer == *id && !link.closing);
+        // A connection that is being closed still counts: a new one beside it would be judged with it.
+        let connected = self.links.values().any(|link| link.peer == *id);
         wanted && known.dialling.is_none() && !connected
     }
 

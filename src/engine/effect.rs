@@ -155,9 +155,7 @@ pub enum PtyEffect {
     Spawn(PtySpec),
     /// Give it input. Only what the lease allowed can be written.
     Write(crate::engine::control::Authorized<Vec<u8>>),
-    /// Answers of the emulator to queries of the program.
-    Answer(Vec<u8>),
-    /// Throw away input that the PTY has not taken.
+    /// Throw away input that the PTY has not taken, and report [`crate::engine::event::PtyEvent::Withdrawn`].
     DropInput,
     /// Change the window size.
     Resize {

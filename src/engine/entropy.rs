@@ -9,7 +9,11 @@ pub struct Entropy(blake3::OutputReader);
 impl Entropy {
     /// Starts from 32 bytes that were never used before (in the product: from the operating system).
     pub fn new(seed: [u8; 32]) -> Self {
-        Self(blake3::Hasher::new_keyed(&seed).update(b"collab-p2p entropy v1").finalize_xof())
+        Self(
+            blake3::Hasher::new_keyed(&seed)
+                .update(b"collab-p2p entropy v1")
+                .finalize_xof(),
+        )
     }
 
     /// Fills `buffer` with the next bytes.

@@ -394,3 +394,182 @@ impl fmt::Debug for Keyring {
         f.debug_set().entries(self.secrets.keys()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SESSION: SessionId = SessionId([1; 32]);
+    const ANA: MemberId = MemberId([2; 32]);
+
+    #[test]
+    fn a_wrap_opens_for_its_recipient_in_its_session_and_epoch_only() {
+        let mut entropy = Entropy::new([1; 32]);
+        let key = AgreementKey::generate(&mut entropy);
+        let secret = EpochSecret::generate(&mut entropy);
+        let wrap = secret
+            .wrap(&SESSION, &ANA, &key.public(), &mut entropy)
+            .unwrap();
+        let opens =
+            |wrap: &Wrap, session, epoch, key| wrap.open(session, epoch, key).map(|s| s.id());
+
+        assert_eq!(opens(&wrap, &SESSION, secret.id(), &key), Ok(secret.id()));
+        let other_epoch = EpochSecret::generate(&mut entropy).id();
+        let other_key = AgreementKey::generate(&mut entropy);
+        let other_member = Wrap {
+            recipient: MemberId([3; 32]),
+            ..wrap.clone()
+        };
+        assert!(opens(&wrap, &SessionId([9; 32]), secret.id(), &key).is_err());
+        assert!(opens(&wrap, &SESSION, other_epoch, &key).is_err());
+        assert!(opens(&wrap, &SESSION, secret.id(), &other_key).is_err());
+        assert!(opens(&other_member, &SESSION, secret.id(), &key).is_err());
+    }
+
+    #[test]
+    fn a_wrap_survives_the_wire_and_no_turned_bit() {
+        let mut entropy = Entropy::new([2; 32]);
+        let key = AgreementKey::generate(&mut entropy);
+        let secret = EpochSecret::generate(&mut entropy);
+        let wrap = secret
+            .wrap(&SESSION, &ANA, &key.public(), &mut entropy)
+            .unwrap();
+        let bytes = postcard::to_stdvec(&wrap).unwrap();
+
+        assert_eq!(bytes.len(), 112);
+        assert_eq!(postcard::from_bytes::<Wrap>(&bytes).unwrap(), wrap);
+        for bit in 0..bytes.len() * 8 {
+            let mut turned = bytes.clone();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            let turned: Wrap = postcard::from_bytes(&turned).unwrap();
+            assert!(
+                turned.open(&SESSION, secret.id(), &key).is_err(),
+                "bit {bit}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_that_does_not_match_its_commitment_is_refused() {
+        let (honest, other) = (
+            EpochSecret::from_bytes([4; 32]),
+            EpochSecret::from_bytes([5; 32]),
+        );
+        let newer = EpochSecret::from_bytes([6; 32]);
+        let key = newer.previous_key(&SESSION, honest.id());
+        let sealed = Sealed::seal(&key, &other.0, honest.id()).unwrap();
+
+        let opened = newer.unwrap_previous(
+            &SESSION,
+            &PreviousWrap {
+                epoch: honest.id(),
+                sealed,
+            },
+        );
+
+        assert_eq!(opened.unwrap_err(), EpochError::WrongSecret(honest.id()));
+    }
+
+    #[test]
+    fn nothing_is_wrapped_to_a_weak_key() {
+        let mut entropy = Entropy::new([3; 32]);
+        let secret = EpochSecret::generate(&mut entropy);
+
+        assert!(
+            secret
+                .wrap(&SESSION, &ANA, &AgreementPublic([0; 32]), &mut entropy)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn whoever_has_the_newest_secret_reads_all_earlier_epochs() {
+        let mut entropy = Entropy::new([4; 32]);
+        let secrets: Vec<_> = (0..5)
+            .map(|_| EpochSecret::generate(&mut entropy))
+            .collect();
+        let wraps: Vec<_> = secrets
+            .windows(2)
+            .map(|pair| {
+                (
+                    pair[1].id(),
+                    vec![pair[1].wrap_previous(&SESSION, &pair[0]).unwrap()],
+                )
+            })
+            .collect();
+        let chain: Vec<_> = wraps
+            .iter()
+            .map(|(id, wraps)| (*id, wraps.as_slice()))
+            .collect();
+        let mut keyring = Keyring::default();
+        keyring.insert(secrets[3].clone());
+
+        let learned = keyring.open_previous(&SESSION, &chain);
+
+        assert_eq!(learned.len(), 3);
+        assert!(
+            secrets[..4]
+                .iter()
+                .all(|secret| keyring.knows(&secret.id()))
+        );
+        assert!(!keyring.knows(&secrets[4].id()));
+        assert!(
+            Keyring::default()
+                .open_previous(&SESSION, &chain)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_keyring_learns_from_the_wraps_made_for_its_member() {
+        let mut entropy = Entropy::new([5; 32]);
+        let key = AgreementKey::generate(&mut entropy);
+        let (mine, others) = (
+            EpochSecret::generate(&mut entropy),
+            EpochSecret::generate(&mut entropy),
+        );
+        let for_me = mine
+            .wrap(&SESSION, &ANA, &key.public(), &mut entropy)
+            .unwrap();
+        let for_ben = others
+            .wrap(&SESSION, &MemberId([7; 32]), &key.public(), &mut entropy)
+            .unwrap();
+        let wraps = [(mine.id(), &for_me), (others.id(), &for_ben)];
+        let mut keyring = Keyring::default();
+
+        assert_eq!(
+            keyring.open_wraps(&SESSION, &ANA, &key, wraps),
+            vec![mine.id()]
+        );
+        assert!(keyring.open_wraps(&SESSION, &ANA, &key, wraps).is_empty());
+        assert!(keyring.presence_key(&others.id()).is_err());
+    }
+
+    #[test]
+    fn a_keyring_survives_the_store() {
+        let mut keyring = Keyring::default();
+        keyring.insert(EpochSecret::from_bytes([8; 32]));
+        keyring.insert(EpochSecret::from_bytes([9; 32]));
+
+        let exported = keyring.export();
+        let imported = Keyring::import(&exported);
+
+        assert!(imported.epochs().eq(keyring.epochs()));
+        assert_eq!(Keyring::import(&exported[..63]).epochs().count(), 1);
+    }
+
+    #[test]
+    fn keys_differ_by_document_epoch_and_purpose() {
+        let (one, two) = (
+            EpochSecret::from_bytes([1; 32]),
+            EpochSecret::from_bytes([2; 32]),
+        );
+        let (a, b) = (DocumentId([1; 32]), DocumentId([2; 32]));
+
+        assert_ne!(one.document_key(&a), one.document_key(&b));
+        assert_ne!(one.document_key(&a), two.document_key(&a));
+        assert_ne!(one.presence_key(), two.presence_key());
+        assert_ne!(*one.presence_key(), one.id().0);
+        assert!(!format!("{one:?}").contains("0101"));
+    }
+}

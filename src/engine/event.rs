@@ -201,6 +201,8 @@ pub enum PtyEvent {
     Output(Vec<u8>),
     /// The PTY has taken this many bytes of input since it was opened.
     Written(u64),
+    /// Input that the PTY had not taken was thrown away; it had taken this many bytes since it was opened.
+    Withdrawn(u64),
     /// The child ended and its output is drained.
     Exited(ExitStatus),
     /// The child could not be started.

@@ -110,6 +110,10 @@ id! {
     DocumentId, 32
 }
 id! {
+    /// A chat message: the hash of its document and its place there.
+    MessageId, 16
+}
+id! {
     /// A gossip topic: a keyed hash, so that outsiders learn nothing from it.
     TopicId, 32
 }

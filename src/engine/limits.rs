@@ -51,6 +51,9 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out whole by gossip; of larger ones only the header does.
 pub const GOSSIP_WHOLE_BYTES_MAX: usize = 32 * 1024;
 
+/// Envelopes that one member may write in all.
+pub const LOG_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
+
 // --- presence ---
 
 /// Pause between own heartbeats.
@@ -163,12 +166,119 @@ pub const LOG_POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Entries of all members that wait for earlier ones.
 pub const LOG_POOLS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+// --- control: leases and keys ---
+
+/// Bytes of keys in one frame.
+pub const INPUT_FRAME_BYTES_MAX: usize = 4096;
+/// Frames of keys that may be on their way without the PTY having taken them.
+pub const INPUT_WINDOW_FRAMES_MAX: usize = 64;
+/// Bytes that a host keeps of one holder before the PTY takes them: a full window.
+pub const INPUT_WINDOW_BYTES_MAX: usize = INPUT_WINDOW_FRAMES_MAX * INPUT_FRAME_BYTES_MAX;
+/// Bytes a second that a holder may have written for long.
+pub const INPUT_RATE_BYTES_PER_S: u64 = 64 * 1024;
+/// Bytes that a holder may have written at once.
+pub const INPUT_BURST_BYTES: u64 = 256 * 1024;
+/// Bytes typed here and not yet confirmed by the terminal's host.
+pub const INPUT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes handed to the PTY adapter that the PTY has not taken.
+pub const PTY_QUEUE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the host's own person that wait for the PTY.
+pub const PERSON_INPUT_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of answers to terminal queries that wait for the PTY.
+pub const PTY_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// First wait before keys, requests and orders are sent again; it doubles each time.
+pub const INPUT_RETRY_MS: u64 = 500;
+/// Longest wait before they are sent again.
+pub const INPUT_RETRY_MS_MAX: u64 = 4000;
+/// Bytes of one message on the input lane, either way.
+pub const INPUT_MESSAGE_BYTES_MAX: usize = 8 * 1024;
+/// A lease that names no duration.
+pub const LEASE_DEFAULT_S: u32 = 1800;
+/// A lease given on a first key (`--control auto`).
+pub const LEASE_AUTO_S: u32 = 120;
+/// The shortest lease.
+pub const LEASE_S_MIN: u32 = 1;
+/// The longest lease.
+pub const LEASE_S_MAX: u32 = 24 * 3600;
+/// How long a lease waits for a holder whose connection is gone.
+pub const LEASE_ORPHAN_S: u64 = 10;
+/// After the host's person took control, no first key gets a lease for this long.
+pub const LEASE_AUTO_PAUSE_MS: u64 = 2000;
+/// How long a request or an order waits for the host's person.
+pub const CONTROL_PROMPT_S: u64 = 120;
+/// Requests and orders that wait at once, each.
+pub const CONTROL_PROMPTS_MAX: usize = 32;
+/// Ended leases of a terminal whose account is remembered.
+pub const LEASE_ENDINGS_MAX: usize = 64;
+
+// --- admission ---
+
+/// The first two messages of each side of an admission.
+pub const ADMISSION_GREETING_BYTES_MAX: usize = 128;
+/// Statements in one message of an admission, in bytes; at least one.
+pub const ADMISSION_BATCH_BYTES: usize = 64 * 1024;
+/// One message of an admission: a batch, its lengths, and the longest statement.
+pub const ADMISSION_MESSAGE_BYTES_MAX: usize = 80 * 1024;
+/// All that a peer may show to prove that it is a member.
+pub const ADMISSION_SHOWN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The whole membership as a newcomer takes it from its sponsor.
+pub const ADMISSION_WELCOME_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Peers that wait for a person's decision at one node.
+pub const APPROVALS_WAITING_MAX: usize = 8;
+/// Peers that one node admits by one ticket in a minute, those on its own machine aside.
+pub const ADMITS_PER_MINUTE_MAX: usize = 60;
+/// Members that a refusal names as possible sponsors.
+pub const SPONSOR_HINTS_MAX: usize = 8;
+/// Addresses of each of them.
+pub const SPONSOR_HINT_ADDRESSES_MAX: usize = 8;
+
+// --- screens: engine/terminal ---
+
+/// Columns that a shared screen has at least.
+pub const SCREEN_COLS_MIN: u16 = 10;
+/// Columns that a shared screen has at most.
+pub const SCREEN_COLS_MAX: u16 = 500;
+/// Rows that a shared screen has at least.
+pub const SCREEN_ROWS_MIN: u16 = 2;
+/// Rows that a shared screen has at most.
+pub const SCREEN_ROWS_MAX: u16 = 300;
+/// Cells of the largest screen.
+pub const SCREEN_CELLS_MAX: usize = SCREEN_COLS_MAX as usize * SCREEN_ROWS_MAX as usize;
+/// A terminal's title as it is shown and sent.
+pub const SCREEN_TITLE_BYTES_MAX: usize = 256;
+/// One cell's characters: a base and its marks. Longer piles of marks are cut.
+pub const CELL_CLUSTER_BYTES_MAX: usize = 32;
+/// A frame before compression and after decompression. The largest screen, each cell a full cluster in a
+/// style of its own, needs 7.8 MB.
+pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Shorter frames are sent as they are: compressing them costs more than it saves.
+pub const FRAME_COMPRESS_BYTES_MIN: usize = 256;
+/// Rows of the shell's scrollback that the emulator keeps so that an enlarged window shows them again.
+pub const EMULATOR_HISTORY_ROWS: usize = 200;
+/// Output kept to rebuild an emulator that failed.
+pub const EMULATOR_TAIL_BYTES_MAX: usize = 64 * 1024;
+/// Answers to a program's queries that wait to be written; more are dropped.
+pub const EMULATOR_REPLY_BYTES_MAX: usize = 16 * 1024;
+/// Output without an end of a control string after which an open one is cancelled.
+pub const EMULATOR_STRING_BYTES_MAX: usize = 256 * 1024;
+
+// --- shells: pty ---
+
+/// One piece of output as the engine gets it.
+pub const PTY_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Pieces of output that wait for the engine before reading pauses.
+pub const PTY_OUTPUT_EVENTS_MAX: usize = 8;
+/// Input that waits for the shell to take it.
+pub const PTY_INPUT_BYTES_MAX: usize = 1024 * 1024;
+/// After the shell's end its last output is awaited this long.
+pub const PTY_DRAIN_MS: u64 = 250;
+/// From the hang-up to the kill of a shell that stays.
+pub const PTY_HANGUP_GRACE_MS: u64 = 1_000;
+/// Reads of what a shell left behind at its end.
+pub const PTY_DRAIN_READS_MAX: usize = 64;
+
 // --- net ---
 
-/// Largest message on an admission stream.
-pub const ADMISSION_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Largest message on an input stream.
-pub const INPUT_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Largest message on a screen stream.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
@@ -236,3 +346,5 @@ const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
+const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
+const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);

@@ -31,6 +31,9 @@ pub enum LogError {
     /// The first byte names no kind of entry.
     #[error("the bytes are no log entry")]
     Unknown,
+    /// It does not continue the log it is meant for.
+    #[error("the entry does not follow the last one of its log")]
+    OutOfPlace,
     /// It is meant to be a statement and is none.
     #[error(transparent)]
     Statement(#[from] StatementError),
@@ -283,6 +286,19 @@ impl LogWriter {
         };
         let statement = draft.sign(&self.key)?;
         Ok(self.advance(Entry::Statement(Box::new(statement))))
+    }
+
+    /// Adds a statement that was signed elsewhere with this key, behind [`Self::frontier`].
+    ///
+    /// # Errors
+    /// It is another member's, or does not follow what was written last.
+    pub fn push(&mut self, statement: Verified<Statement>) -> Result<Entry, LogError> {
+        let entry = Entry::Statement(Box::new(statement));
+        let ours = entry.member() == self.member() && entry.session() == self.session;
+        if !ours || !entry.follows(&self.frontier) {
+            return Err(LogError::OutOfPlace);
+        }
+        Ok(self.advance(entry))
     }
 
     /// Adds an envelope.

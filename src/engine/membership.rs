@@ -29,7 +29,7 @@ use crate::engine::statement::{
 };
 use crate::engine::time::Wall;
 
-pub use self::create::{Created, NewSession, Position, make_admit, make_grant};
+pub use self::create::{Admission, Created, NewSession, Position, make_admit, make_grant};
 use self::judge::Author;
 pub use self::judge::Reason;
 use self::past::Past;
@@ -153,8 +153,8 @@ pub struct Membership {
     leaves: BTreeMap<MemberId, BTreeSet<Hash>>,
     /// Effective Prekeys by member.
     prekeys: BTreeMap<MemberId, BTreeSet<Hash>>,
-    /// Effective Grants by invitation.
-    invites: BTreeMap<InviteId, BTreeSet<Hash>>,
+    /// Effective Grants by whom they are made to.
+    grantees: BTreeMap<Grantee, BTreeSet<Hash>>,
     /// Effective Admits by the Grant they name.
     uses: BTreeMap<Hash, BTreeSet<Hash>>,
     epochs: BTreeSet<Hash>,
@@ -191,7 +191,7 @@ impl Membership {
             admits: BTreeMap::new(),
             leaves: BTreeMap::new(),
             prekeys: BTreeMap::new(),
-            invites: BTreeMap::new(),
+            grantees: BTreeMap::new(),
             uses: BTreeMap::new(),
             epochs: BTreeSet::new(),
             closes: BTreeSet::new(),
@@ -323,18 +323,18 @@ impl Membership {
         })
     }
 
-    /// The effective grants that name this invitation; more than one only if its issuer said it twice.
-    pub fn grants_of(&self, invite: &InviteId) -> impl Iterator<Item = GrantFact<'_>> {
-        self.invites
-            .get(invite)
-            .into_iter()
-            .flatten()
-            .filter_map(|hash| self.grant_by_hash(hash))
+    /// The effective grants made to this invitation or key: the most senior first, then by hash. So whoever
+    /// repeats another's invitation with less in it takes nothing from its holders.
+    pub fn grants_to(&self, to: &Grantee) -> Vec<GrantFact<'_>> {
+        let hashes = self.grantees.get(to).into_iter().flatten();
+        let mut facts: Vec<_> = hashes.filter_map(|hash| self.grant_by_hash(hash)).collect();
+        facts.sort_by_key(|fact| (fact.grant.rank, fact.hash));
+        facts
     }
 
-    /// The effective grant that names this invitation (the one with the smallest hash if there are several).
+    /// The most senior effective grant to this invitation.
     pub fn grant(&self, invite: &InviteId) -> Option<GrantFact<'_>> {
-        self.grants_of(invite).next()
+        self.grants_to(&Grantee::Invite(*invite)).into_iter().next()
     }
 
     /// The effective grant made by this statement.
@@ -370,26 +370,32 @@ impl Membership {
             .collect()
     }
 
-    /// Whether a joiner may come by this grant as far as this node knows, at this time by its clock. The sponsor
-    /// asks this live, without leeway.
+    /// Whether `sponsor` may let a joiner in at this time by its own clock, without leeway, and by which grant.
+    /// `chain` is what the joiner's ticket carried.
     pub fn admissible(
         &self,
         sponsor: &MemberId,
-        join: &Join,
-        grant: &Hash,
-        chain: &[Vec<u8>],
+        join: Join,
+        chain: Vec<Vec<u8>>,
         at: Wall,
-    ) -> Result<Grant, Reason> {
+    ) -> Result<Admission, Reason> {
         let standing = self.standing(sponsor).ok_or(Reason::NoStanding)?;
-        let fact = self.grant_by_hash(grant).ok_or(Reason::UnknownGrant)?;
-        let last = self.follow_chain(grant, fact.grant, chain)?;
-        if last.not_after.is_some_and(|end| at > end) {
-            return Err(Reason::Expired);
+        let mut refused = None;
+        for fact in self.grants_behind(&join.request.by, &chain)? {
+            match self.gives(&fact, (sponsor, &standing), &join, &chain, at) {
+                Ok(gives) => {
+                    return Ok(Admission {
+                        grant: fact.hash,
+                        gives,
+                        chain,
+                        join,
+                        at,
+                    });
+                }
+                Err(reason) => refused = refused.or(Some(reason)),
+            }
         }
-        self.judge_join(sponsor, join, &last)?;
-        self.judge_sponsor(&standing, sponsor, grant, &last, &self.everything())?;
-        self.judge_uses(grant, &last, &join.request.member, &self.everything())?;
-        Ok(last)
+        Err(refused.unwrap_or(Reason::UnknownGrant))
     }
 
     /// All effective epochs, by number and id.
@@ -618,9 +624,7 @@ impl Membership {
         let (hash, author) = (statement.hash(), statement.member);
         match &statement.body {
             StatementBody::Grant(grant) => {
-                if let Grantee::Invite(invite) = grant.to {
-                    self.invites.entry(invite).or_default().insert(hash);
-                }
+                self.grantees.entry(grant.to).or_default().insert(hash);
             }
             StatementBody::Admit(admit) => {
                 self.admits
@@ -780,3 +784,6 @@ fn wraps_in(node: &Node) -> Vec<(EpochId, &Wrap)> {
         | StatementBody::Close { .. } => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

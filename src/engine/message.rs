@@ -134,6 +134,9 @@ pub enum PeerMessage {
     Presences(Vec<PassedPresence>),
     /// Where members may be dialled.
     Addresses(Vec<SignedAddresses>),
+    /// About control of a terminal that the sender hosts: an encoded
+    /// [`crate::engine::control::ControlMessage`].
+    Lease(Vec<u8>),
     /// The sender goes offline.
     Bye,
 }
@@ -223,6 +226,7 @@ impl PeerMessage {
             | Self::Ping { .. }
             | Self::Pong { .. }
             | Self::Entries { .. }
+            | Self::Lease(_)
             | Self::Bye => return Ok(()),
         };
         if length > max { Err(MessageError::TooMany(list)) } else { Ok(()) }
@@ -329,7 +333,7 @@ mod tests {
         }
 
         #[test]
-        fn a_mutated_message_is_refused_or_another(index in 0usize..400, bit in 0u8..8, pick in 0usize..14) {
+        fn a_mutated_message_is_refused_or_another(index in 0usize..400, bit in 0u8..8, pick in 0usize..15) {
             let samples = samples();
             let message = &samples[pick % samples.len()];
             let mut bytes = message.encode();
@@ -367,6 +371,7 @@ mod tests {
             PeerMessage::PresenceHave(vec![(key.id(), 1, 2)]),
             PeerMessage::Presences(vec![PassedPresence { age_ms: 5, message: vec![1] }]),
             PeerMessage::Addresses(vec![addresses]),
+            PeerMessage::Lease(vec![1, 2, 3]),
             PeerMessage::Bye,
         ]
     }

@@ -1,1 +1,335 @@
-//! What each peer has and lacks.
+//! What each peer has and lacks, and who is asked for what.
+//!
+//! Neighbours put a digest of their vector into each heartbeat. Where digests differ, vectors are exchanged;
+//! who lacks something asks for it, one bounded batch after the other, and only one peer for each log. So
+//! nothing depends on gossip, and there is never more under way to a peer than it has asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::engine::epoch::EpochId;
+use crate::engine::identity::hash;
+use crate::engine::ids::{Hash, MemberId};
+use crate::engine::limits::{COMPARE_AFTER, FETCH_BYTES_MAX, FETCH_LOGS_MAX, FETCH_TIMEOUT};
+use crate::engine::message::{PeerMessage, Reached, pack};
+use crate::engine::replica::Replica;
+use crate::engine::time::Mono;
+
+/// What is known of a neighbour.
+#[derive(Debug, Default)]
+struct Neighbour {
+    /// How far it knows each log.
+    vector: BTreeMap<MemberId, Reached>,
+    /// The digest of the vector that it was sent last.
+    told: Option<Hash>,
+    /// Whether catch-up with it has completed since it was connected.
+    synced: bool,
+    /// Epochs that it was asked for.
+    asked: BTreeSet<EpochId>,
+}
+
+/// Catch-up with all neighbours.
+#[derive(Debug, Default)]
+pub struct Sync {
+    neighbours: BTreeMap<MemberId, Neighbour>,
+    /// Which neighbour is asked for which log, and since when.
+    fetching: BTreeMap<MemberId, (MemberId, Mono)>,
+    compare: Option<Mono>,
+    /// How far the own log was when nobody had seen more of it.
+    seen: u64,
+    off: bool,
+}
+
+/// What follows.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SyncOutput {
+    /// Send to a neighbour.
+    Send(MemberId, PeerMessage),
+    /// Compare digests with every neighbour now.
+    CompareAll,
+    /// Catch-up with a neighbour has completed.
+    Completed(MemberId),
+}
+
+impl Sync {
+    /// Nothing known of anybody; the own log ends at `seq`.
+    pub fn new(seq: u64) -> Self {
+        Self { seen: seq, ..Self::default() }
+    }
+
+    /// Never compares nor asks: to see in a simulation what gossip does alone.
+    pub fn switch_off(&mut self) {
+        self.off = true;
+    }
+
+    /// A neighbour is connected.
+    pub fn up(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        self.neighbours.insert(peer, Neighbour::default());
+        self.tell(peer, replica, out);
+        self.ask_epochs(replica, out);
+    }
+
+    /// A neighbour is gone: others are asked for what it was asked for.
+    pub fn down(&mut self, peer: &MemberId, now: Mono, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        self.neighbours.remove(peer);
+        self.fetching.retain(|_, (asked, _)| asked != peer);
+        self.fetch(now, replica, out);
+    }
+
+    /// The logs here have grown.
+    pub fn changed(&mut self, now: Mono) {
+        self.compare.get_or_insert(now + COMPARE_AFTER);
+    }
+
+    /// A neighbour's heartbeat carries the digest of its vector.
+    pub fn digest(
+        &mut self,
+        peer: MemberId,
+        theirs: &Hash,
+        replica: &Replica,
+        out: &mut Vec<SyncOutput>,
+    ) {
+        let vector = replica.vector();
+        let same = digest(&vector) == *theirs;
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if same {
+            neighbour.vector = vector.into_iter().collect();
+            self.complete(peer, replica, out);
+        } else {
+            self.tell(peer, replica, out);
+        }
+    }
+
+    /// A neighbour says how far it knows each log.
+    pub fn vector(
+        &mut self,
+        peer: MemberId,
+        theirs: Vec<(MemberId, Reached)>,
+        now: Mono,
+        replica: &Replica,
+        out: &mut Vec<SyncOutput>,
+    ) {
+        let ours = replica.vector();
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        neighbour.vector = theirs.into_iter().collect();
+        let lacks = missing(&ours, &neighbour.vector) > 0;
+        let told = neighbour.told == Some(digest(&ours));
+        if lacks && !told {
+            self.tell(peer, replica, out);
+        }
+        self.fetch(now, replica, out);
+        self.complete(peer, replica, out);
+    }
+
+    /// A neighbour asks for entries.
+    pub fn want(&self, wanted: &[(MemberId, u64)], replica: &Replica) -> PeerMessage {
+        let mut entries = Vec::new();
+        let mut room = FETCH_BYTES_MAX;
+        let mut done = true;
+        for (member, after) in wanted {
+            if room == 0 {
+                done = false;
+                break;
+            }
+            let range = replica.logs().range(member, after.saturating_add(1), room);
+            let end = after.saturating_add(u64::try_from(range.len()).unwrap_or(u64::MAX));
+            done &= end >= replica.logs().frontier(member).seq;
+            for entry in range {
+                room = room.saturating_sub(entry.len());
+                entries.push(entry.to_vec());
+            }
+        }
+        PeerMessage::Entries { packed: pack(&entries), done }
+    }
+
+    /// A neighbour's answer has been taken in: ask it for the rest.
+    pub fn answered(
+        &mut self,
+        peer: MemberId,
+        now: Mono,
+        replica: &Replica,
+        out: &mut Vec<SyncOutput>,
+    ) {
+        self.fetching.retain(|_, (asked, _)| *asked != peer);
+        self.fetch(now, replica, out);
+        self.complete(peer, replica, out);
+        self.ask_epochs(replica, out);
+    }
+
+    /// An entry came whose predecessors are missing: the neighbour it came from has them.
+    pub fn gap(
+        &mut self,
+        peer: MemberId,
+        author: MemberId,
+        now: Mono,
+        replica: &Replica,
+        out: &mut Vec<SyncOutput>,
+    ) {
+        if self.off || self.fetching.contains_key(&author) {
+            return;
+        }
+        if self.neighbours.contains_key(&peer) {
+            self.fetching.insert(author, (peer, now));
+            let after = replica.logs().frontier(&author).seq;
+            out.push(SyncOutput::Send(peer, PeerMessage::Want(vec![(author, after)])));
+        }
+    }
+
+    /// Asks every neighbour for the secrets of epochs that are missing here, each once.
+    pub fn ask_epochs(&mut self, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        let missing = replica.missing_epochs();
+        if missing.is_empty() || self.off {
+            return;
+        }
+        for (peer, neighbour) in &mut self.neighbours {
+            let wanted: Vec<EpochId> =
+                missing.difference(&neighbour.asked).take(FETCH_LOGS_MAX).copied().collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            neighbour.asked.extend(&wanted);
+            let wanted = wanted.into_iter().map(|id| Hash(id.0)).collect();
+            out.push(SyncOutput::Send(*peer, PeerMessage::WantEpochs(wanted)));
+        }
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Mono, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        if self.compare.is_some_and(|at| at <= now) {
+            self.compare = None;
+            if !self.off {
+                out.push(SyncOutput::CompareAll);
+            }
+        }
+        let before = self.fetching.len();
+        let late: Vec<MemberId> = self
+            .fetching
+            .values()
+            .filter(|(_, since)| *since + FETCH_TIMEOUT <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        self.fetching.retain(|_, (_, since)| *since + FETCH_TIMEOUT > now);
+        if self.fetching.len() < before {
+            // Who did not answer is asked last from now on: what it has is forgotten until it says so again.
+            for peer in late {
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    neighbour.vector.clear();
+                    neighbour.told = None;
+                }
+            }
+            self.fetch(now, replica, out);
+        }
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Mono> {
+        let fetch = self.fetching.values().map(|(_, since)| *since + FETCH_TIMEOUT).min();
+        self.compare.into_iter().chain(fetch).min()
+    }
+
+    /// Entries here that a neighbour lacks, as far as known, and entries that it has and are missing here.
+    pub fn difference(&self, peer: &MemberId, replica: &Replica) -> (u64, u64) {
+        let Some(neighbour) = self.neighbours.get(peer) else { return (0, 0) };
+        let ours = replica.vector();
+        let theirs: Vec<(MemberId, Reached)> =
+            neighbour.vector.iter().map(|(member, reached)| (*member, *reached)).collect();
+        let known = ours.iter().copied().collect();
+        (missing(&ours, &neighbour.vector), missing(&theirs, &known))
+    }
+
+    /// Entries that neighbours have and are missing here.
+    pub fn waiting(&self, replica: &Replica) -> u64 {
+        let known: BTreeMap<MemberId, Reached> = replica.vector().into_iter().collect();
+        let mut best: BTreeMap<MemberId, Reached> = BTreeMap::new();
+        for neighbour in self.neighbours.values() {
+            for (member, reached) in &neighbour.vector {
+                let entry = best.entry(*member).or_insert(*reached);
+                *entry = (*entry).max(*reached);
+            }
+        }
+        let best: Vec<(MemberId, Reached)> = best.into_iter().collect();
+        missing(&best, &known)
+    }
+
+    /// Own entries that nobody else is known to have.
+    pub fn unseen(&self, replica: &Replica) -> u64 {
+        let me = replica.me();
+        let reached = self.neighbours.values().filter_map(|neighbour| neighbour.vector.get(&me));
+        let seen = reached.map(|reached| reached.seq).max().unwrap_or(0).max(self.seen);
+        replica.frontier().seq.saturating_sub(seen)
+    }
+
+    /// Whether catch-up with some neighbour has completed.
+    pub fn is_synced(&self) -> bool {
+        self.neighbours.values().any(|neighbour| neighbour.synced)
+    }
+
+    fn tell(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        if self.off {
+            return;
+        }
+        let vector = replica.vector();
+        if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+            neighbour.told = Some(digest(&vector));
+            out.push(SyncOutput::Send(peer, PeerMessage::Vector(vector)));
+        }
+    }
+
+    /// Asks for what is missing: each log from one neighbour that has more of it.
+    fn fetch(&mut self, now: Mono, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        if self.off {
+            return;
+        }
+        let busy: BTreeSet<MemberId> = self.fetching.values().map(|(peer, _)| *peer).collect();
+        for (peer, neighbour) in &self.neighbours {
+            if busy.contains(peer) {
+                continue;
+            }
+            let lacking = |author: &MemberId, reached: &Reached| {
+                let ours = replica.logs().frontier(author).seq;
+                (reached.seq > ours && !self.fetching.contains_key(author)).then_some((*author, ours))
+            };
+            let wanted: Vec<(MemberId, u64)> = neighbour
+                .vector
+                .iter()
+                .filter_map(|(author, reached)| lacking(author, reached))
+                .take(FETCH_LOGS_MAX)
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            self.fetching.extend(wanted.iter().map(|(author, _)| (*author, (*peer, now))));
+            out.push(SyncOutput::Send(*peer, PeerMessage::Want(wanted)));
+        }
+    }
+
+    /// Notes how far a neighbour is, and whether nothing that it has is missing here.
+    fn complete(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        let me = replica.me();
+        let known: BTreeMap<MemberId, Reached> = replica.vector().into_iter().collect();
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        if let Some(reached) = neighbour.vector.get(&me) {
+            self.seen = self.seen.max(reached.seq);
+        }
+        let theirs: Vec<(MemberId, Reached)> =
+            neighbour.vector.iter().map(|(member, reached)| (*member, *reached)).collect();
+        if !neighbour.synced && !theirs.is_empty() && missing(&theirs, &known) == 0 {
+            neighbour.synced = true;
+            out.push(SyncOutput::Completed(peer));
+        }
+    }
+}
+
+/// The digest of a vector, as heartbeats carry it.
+pub fn digest(vector: &[(MemberId, Reached)]) -> Hash {
+    let bytes = postcard::to_stdvec(vector).unwrap_or_default();
+    hash("collab-p2p v1 vector digest", &[&bytes])
+}
+
+/// How many entries `there` lacks of what `here` has.
+fn missing(here: &[(MemberId, Reached)], there: &BTreeMap<MemberId, Reached>) -> u64 {
+    let lacks = |(member, reached): &(MemberId, Reached)| {
+        let seq = there.get(member).map_or(0, |reached| reached.seq);
+        reached.seq.saturating_sub(seq)
+    };
+    here.iter().map(lacks).sum()
+}

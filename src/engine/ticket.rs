@@ -429,3 +429,242 @@ fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let [a, b, c, d, ..] = derive_key("collab-p2p v1 ticket checksum", &[payload]);
     [a, b, c, d]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_ticket_survives_its_text() {
+        for ticket in [plain(), with_password(), with_chain()] {
+            let text = ticket.to_text();
+
+            assert!(text.starts_with("cp2p1"));
+            assert_eq!(Ticket::parse(&text), Ok(ticket));
+        }
+    }
+
+    #[test]
+    fn the_line_to_paste_has_at_most_700_characters_with_four_addresses() {
+        let line = plain().join_command();
+
+        assert_eq!(plain().addresses.len(), 4);
+        assert!(line.len() <= 700, "{}", line.len());
+        assert_eq!(line.lines().count(), 1);
+    }
+
+    #[test]
+    fn a_ticket_is_found_in_what_people_paste() {
+        let (ticket, text) = (plain(), plain().to_text());
+        let text = text.as_str();
+        let (head, tail) = text.split_at(80);
+        let pasted = [
+            format!("  {text}\n"),
+            format!("'{text}'"),
+            format!("“{text}”"),
+            format!("collab-p2p:{text}"),
+            format!("<collab-p2p:{text}>"),
+            format!("collab-p2p join {text}"),
+            format!("$ collab-p2p join \"{text}\" --name ana"),
+            format!("\"collab-p2p join {text}\""),
+            format!("collab-p2p join --name ana {head}\n{tail}\n"),
+            text.to_ascii_uppercase(),
+        ];
+
+        for paste in pasted {
+            assert_eq!(Ticket::parse(&paste).as_ref(), Ok(&ticket), "{paste}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_cut_off_anywhere_is_told_as_such() {
+        for ticket in [plain(), with_chain()] {
+            let text = ticket.to_text();
+            for length in NAME.len()..text.len() {
+                let verdict = Ticket::parse(&text[..length]);
+                assert!(
+                    matches!(verdict, Err(TicketError::Truncated { .. })),
+                    "at {length}"
+                );
+            }
+            let cut = format!("collab-p2p join {} --name ana", &text[..100]);
+            let expected = text.len();
+            assert_eq!(
+                Ticket::parse(&cut),
+                Err(TicketError::Truncated { got: 100, expected })
+            );
+        }
+    }
+
+    #[test]
+    fn a_ticket_with_one_wrong_character_is_told_as_mistyped() {
+        let text = plain().to_text();
+
+        for place in PREFIX.len()..text.len() {
+            for wrong in ["a", "7", "k", "0", "-"] {
+                if &text[place..=place] == wrong {
+                    continue;
+                }
+                let mistyped = format!("{}{wrong}{}", &text[..place], &text[place + 1..]);
+                let verdict = Ticket::parse(&mistyped);
+                assert_eq!(verdict, Err(TicketError::Malformed), "{wrong} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_ticket_is_told_apart() {
+        let text = plain().to_text();
+        let version = text.replacen("cp2p1", "cp2p2", 1);
+        let longer = format!("{}aaaa", text.as_str());
+
+        assert_eq!(Ticket::parse(" \n\"\" "), Err(TicketError::Empty));
+        assert_eq!(
+            Ticket::parse("https://example.org/s/abc"),
+            Err(TicketError::Foreign)
+        );
+        assert_eq!(Ticket::parse("collab-p2p join"), Err(TicketError::Foreign));
+        assert_eq!(
+            Ticket::parse(&version),
+            Err(TicketError::Version { got: '2' })
+        );
+        assert_eq!(
+            Ticket::parse(&"c".repeat(8_193)),
+            Err(TicketError::TooLong(8_193))
+        );
+        assert_eq!(Ticket::parse(&longer), Err(TicketError::Malformed));
+    }
+
+    #[test]
+    fn codes_are_those_of_the_interface() {
+        assert_eq!(TicketError::Empty.code(), "ticket-empty");
+        assert_eq!(
+            TicketError::Truncated {
+                got: 1,
+                expected: 2
+            }
+            .code(),
+            "ticket-truncated"
+        );
+        assert_eq!(TicketError::Version { got: '2' }.code(), "version-mismatch");
+    }
+
+    #[test]
+    fn a_ticket_has_no_second_spelling() {
+        let ticket = plain();
+        let verbose = WireTicket {
+            session: ticket.session,
+            secret: ticket.secret.clone(),
+            discovery_key: ticket.discovery_key,
+            host: ticket.host,
+            addresses: vec![WireAddress::Text("/ip4/127.0.0.1/tcp/80".to_owned())],
+            chain: Vec::new(),
+            expires: None,
+        };
+
+        let verdict = Ticket::parse(&frame(&postcard::to_stdvec(&verbose).unwrap()));
+
+        assert_eq!(verdict, Err(TicketError::Malformed));
+    }
+
+    #[test]
+    fn an_address_comes_back_as_the_same_text() {
+        let addresses = [
+            "/ip4/192.168.1.20/udp/40123/quic-v1",
+            "/ip4/10.0.0.1/tcp/65535",
+            "/ip6/fd00::1/udp/1/quic-v1",
+            "/ip6/::ffff:1.2.3.4/tcp/9",
+            "/ip4/1.2.3.4/udp/9",
+            "/ip4/1.2.3.4/tcp/09",
+            "/dns4/relay.example.org/tcp/443/wss",
+            "no address",
+        ];
+
+        for address in addresses {
+            assert_eq!(WireAddress::of(address).to_string(), address);
+        }
+    }
+
+    #[test]
+    fn a_ticket_prints_nothing_secret() {
+        let ticket = plain();
+
+        let shown = format!("{ticket:?} {:?}", ticket.secret);
+
+        assert_eq!(shown, "Ticket(to 0505050505) Open(..)");
+    }
+
+    #[test]
+    fn a_ticket_under_a_password_yields_no_key() {
+        assert!(with_password().invite_key().is_none() && with_password().needs_password());
+        let key = plain().invite_key().map(|key| key.id());
+        assert_eq!(key, Some(InviteKey::from_seed(&[7; 32]).id()));
+    }
+
+    #[test]
+    fn a_ticket_is_expired_after_its_end() {
+        assert!(!plain().is_expired(Wall(1_800_000_000_000)));
+        assert!(plain().is_expired(Wall(1_800_000_000_001)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            prop_assert!(Ticket::parse(&text).is_err());
+            let begun = format!("cp2p1{text}");
+            prop_assert!(Ticket::parse(&begun).is_err());
+        }
+
+        #[test]
+        fn no_payload_makes_the_parser_panic(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Ticket::parse(&frame(&payload)).is_err());
+        }
+    }
+
+    fn plain() -> Ticket {
+        Ticket {
+            session: SessionId([5; 32]),
+            secret: TicketSecret::Open([7; 32]),
+            discovery_key: [8; 32],
+            host: MemberId([6; 32]),
+            addresses: vec![
+                "/ip6/fd12:3456:789a:bcde:f012:3456:789a:bcde/udp/40123/quic-v1".to_owned(),
+                "/ip6/fd12:3456:789a:bcde:f012:3456:789a:bcde/tcp/40123".to_owned(),
+                "/ip6/fd12:3456:789a:bcde:f012:3456:789a:bcdf/udp/40123/quic-v1".to_owned(),
+                "/ip4/192.168.178.120/udp/40123/quic-v1".to_owned(),
+            ],
+            chain: Vec::new(),
+            expires: Some(Wall(1_800_000_000_000)),
+        }
+    }
+
+    fn with_password() -> Ticket {
+        let mut ticket = plain();
+        ticket.secret = TicketSecret::Password {
+            salt: [1; 16],
+            nonce: [2; 24],
+            ciphertext: [3; 32],
+            tag: [4; 16],
+        };
+        ticket
+    }
+
+    fn with_chain() -> Ticket {
+        let mut ticket = plain();
+        ticket.chain = vec![vec![9; 300], vec![10; 300]];
+        ticket.expires = None;
+        ticket
+    }
+
+    fn frame(payload: &[u8]) -> String {
+        let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let header = [high, low, guard([high, low])];
+        let framed = [&header[..], payload, &checksum(payload)[..]].concat();
+        format!(
+            "{PREFIX}{}",
+            BASE32_NOPAD.encode(&framed).to_ascii_lowercase()
+        )
+    }
+}

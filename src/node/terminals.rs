@@ -35,7 +35,6 @@ impl Terminals {
         let Some(handle) = self.handles.get_mut(&terminal) else { return };
         match effect {
             PtyEffect::Write(input) => handle.write(input.into_inner()),
-            PtyEffect::Answer(bytes) => handle.answer(bytes),
             PtyEffect::DropInput => handle.drop_input(),
             PtyEffect::Resize { cols, rows } => handle.resize(cols, rows),
             PtyEffect::Hangup => handle.hangup(),

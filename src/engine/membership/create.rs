@@ -14,7 +14,7 @@ use crate::engine::statement::{
 };
 use crate::engine::time::Wall;
 
-use super::{Membership, MembershipError, Reason, Verdict};
+use super::{Membership, MembershipError, Verdict};
 
 /// What a new session is made from.
 #[derive(Debug)]
@@ -157,46 +157,33 @@ pub fn make_grant(
     )
 }
 
-/// Signs an admission as the next entry of the sponsor's log, with the secrets of the newest epochs wrapped to
-/// the joiner. Fails where it would have no effect. `principal` is for agents alone.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one field of the Admit or needed to sign it"
-)]
+/// A joiner whom a sponsor may admit: see [`Membership::admissible`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The Grant statement from which the right comes.
+    pub grant: Hash,
+    /// What the joiner gets, and whether somebody is asked first.
+    pub gives: Grant,
+    /// What the ticket carried.
+    pub chain: Vec<Vec<u8>>,
+    /// What the joiner signed.
+    pub join: Join,
+    /// When the sponsor checked.
+    pub at: Wall,
+}
+
+/// Signs an admission as the next entry of the sponsor's log, with the newest epoch secrets in `keyring` wrapped
+/// to the joiner. Fails where it would have no effect. `principal` is for agents alone.
 pub fn make_admit(
     membership: &Membership,
     sponsor: &MemberKey,
     position: Position,
-    grant: Hash,
-    chain: Vec<Vec<u8>>,
-    join: Join,
+    admission: Admission,
     principal: Option<MemberId>,
     keyring: &Keyring,
     entropy: &mut Entropy,
 ) -> Result<Verified<Statement>, MembershipError> {
-    let fact = membership
-        .grant_by_hash(&grant)
-        .ok_or(MembershipError::Void(Reason::UnknownGrant))?;
-    let last = membership
-        .follow_chain(&grant, fact.grant, &chain)
-        .map_err(MembershipError::Void)?;
-    let kind = if last.role == Role::Agent {
-        Kind::Agent
-    } else {
-        join.request.kind
-    };
-    let wraps =
-        membership.wraps_for(&join.request.member, &join.request.prekey, keyring, entropy)?;
-    let admit = Admit {
-        grant,
-        chain,
-        join,
-        at: position.at,
-        wraps,
-        principal,
-        kind,
-    };
-    let body = StatementBody::Admit(Box::new(admit));
+    let body = membership.admit_body(admission, principal, keyring, entropy)?;
     membership.make(sponsor, position.after, position.at, body)
 }
 
@@ -227,6 +214,40 @@ impl Membership {
         }
     }
 
+    /// What an Admit says, for whoever signs by other means than [`make_admit`].
+    pub fn admit_body(
+        &self,
+        admission: Admission,
+        principal: Option<MemberId>,
+        keyring: &Keyring,
+        entropy: &mut Entropy,
+    ) -> Result<StatementBody, MembershipError> {
+        let Admission {
+            grant,
+            gives,
+            chain,
+            join,
+            at,
+        } = admission;
+        let kind = if gives.role == Role::Agent {
+            Kind::Agent
+        } else {
+            join.request.kind
+        };
+        let request = &join.request;
+        let wraps = self.wraps_for(&request.member, &request.prekey, keyring, entropy)?;
+        let admit = Admit {
+            grant,
+            chain,
+            join,
+            at,
+            wraps,
+            principal,
+            kind,
+        };
+        Ok(StatementBody::Admit(Box::new(admit)))
+    }
+
     /// The next epoch for the whole session, its secret wrapped to every present reader (to none where there are
     /// more than a statement has room for) and wrapping the secrets of the epochs it follows as far as known.
     pub fn next_epoch(
@@ -237,12 +258,13 @@ impl Membership {
     ) -> Result<Epoch, MembershipError> {
         let session = self.session();
         let readers = self.readers();
-        let mut wraps = Vec::new();
-        if readers.len() <= EPOCH_WRAPS_MAX {
-            for (reader, prekey) in &readers {
-                wraps.push(secret.wrap(&session, reader, prekey, entropy)?);
-            }
-        }
+        let fits = readers.len() <= EPOCH_WRAPS_MAX;
+        // A reader whose own key is unusable goes without, and keeps nobody else from the new epoch.
+        let wrapped = readers
+            .iter()
+            .filter(|_| fits)
+            .filter_map(|(reader, prekey)| secret.wrap(&session, reader, prekey, entropy).ok());
+        let wraps = wrapped.collect();
         let mut previous = Vec::new();
         for earlier in self
             .leaf_epochs()
@@ -251,7 +273,10 @@ impl Membership {
         {
             previous.push(secret.wrap_previous(&session, earlier)?);
         }
-        let number = self.current_epoch().map_or(0, |fact| fact.epoch.number) + 1;
+        let number = self
+            .current_epoch()
+            .map_or(0, |fact| fact.epoch.number)
+            .saturating_add(1);
         Ok(Epoch {
             number,
             scope: Paths::All,
@@ -261,7 +286,8 @@ impl Membership {
         })
     }
 
-    /// The newest known secrets, from which all earlier ones follow, wrapped to one reader.
+    /// The newest known secrets, from which all earlier ones follow, wrapped to one reader. Fails on an unusable
+    /// prekey.
     pub fn wraps_for(
         &self,
         reader: &MemberId,

@@ -11,9 +11,10 @@ use crate::engine::statement::{
     Admit, Epoch, Grant, Grantee, Join, SignedStatement, Sponsors, Statement, StatementBody,
     ends_no_later,
 };
+use crate::engine::time::Wall;
 
 use super::past::Past;
-use super::{Membership, Verdict};
+use super::{GrantFact, Membership, Verdict};
 
 /// Why a statement is refused, or kept without effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -273,12 +274,44 @@ impl Membership {
         Ok(wider.1)
     }
 
-    pub(super) fn judge_join(
+    /// The grants by which somebody may come: to the key that he proves, or the one beneath his chain.
+    pub(super) fn grants_behind(
         &self,
-        sponsor: &MemberId,
+        by: &Grantee,
+        chain: &[Vec<u8>],
+    ) -> Result<Vec<GrantFact<'_>>, Reason> {
+        let Some(first) = chain.first() else {
+            return Ok(self.grants_to(by));
+        };
+        if chain.len() > GRANT_CHAIN_MAX {
+            return Err(Reason::BrokenChain);
+        }
+        let first = SignedStatement::decode(first).map_err(|_| Reason::BrokenChain)?;
+        let hash = first.standing.ok_or(Reason::BrokenChain)?;
+        Ok(self.grant_by_hash(&hash).into_iter().collect())
+    }
+
+    /// What a grant gives a joiner now.
+    pub(super) fn gives(
+        &self,
+        fact: &GrantFact<'_>,
+        (sponsor, standing): (&MemberId, &Standing),
         join: &Join,
-        grant: &Grant,
-    ) -> Result<(), Reason> {
+        chain: &[Vec<u8>],
+        at: Wall,
+    ) -> Result<Grant, Reason> {
+        let everything = self.everything();
+        let last = self.follow_chain(&fact.hash, fact.grant, chain)?;
+        self.judge_join(sponsor, join, &last)?;
+        if last.not_after.is_some_and(|end| at > end) {
+            return Err(Reason::Expired);
+        }
+        self.judge_uses(&fact.hash, &last, &join.request.member, &everything)?;
+        self.judge_sponsor(standing, sponsor, &fact.hash, &last, &everything)?;
+        Ok(last)
+    }
+
+    fn judge_join(&self, sponsor: &MemberId, join: &Join, grant: &Grant) -> Result<(), Reason> {
         let request = &join.request;
         let meant = request.session == self.session && request.sponsor == *sponsor;
         if !meant || request.by != grant.to || request.member == self.root {
@@ -292,7 +325,7 @@ impl Membership {
         Ok(())
     }
 
-    pub(super) fn judge_sponsor(
+    fn judge_sponsor(
         &self,
         standing: &Standing,
         sponsor: &MemberId,
@@ -319,7 +352,7 @@ impl Membership {
     }
 
     /// A member who came by the grant may come by it again; others only while uses are left.
-    pub(super) fn judge_uses(
+    fn judge_uses(
         &self,
         grant_hash: &Hash,
         last: &Grant,

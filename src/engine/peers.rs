@@ -1,0 +1,970 @@
+//! Neighbours: hello, heartbeats, catch-up, presence, gossip, admission of others.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::engine::address::{Addr, Reach};
+use crate::engine::admission::{
+    AdmissionInput, AdmissionOutput, Presenter, Question, Refusal, Sponsor, SponsorHint,
+};
+use crate::engine::command::CommandError;
+use crate::engine::connections::LinkInput;
+use crate::engine::context::Context;
+use crate::engine::effect::{NetEffect, StopReason, Verdict};
+use crate::engine::epoch::EpochId;
+use crate::engine::error::Code;
+use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
+use crate::engine::identity::hash;
+use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
+use crate::engine::limits::{
+    FULL_MESH_MEMBERS_MAX, MEMBERS_MAX, NEIGHBOURS, PRESENCE_HEARTBEAT, PROTOCOL_VERSION,
+};
+use crate::engine::log::Entry;
+use crate::engine::member::{Door, DoorKind, Ending, LINGER, Member, Waiting, effective, mark};
+use crate::engine::message::{
+    Hello, PassedPresence, PeerMessage, Reached, SignedAddresses, SignedInstance, unpack,
+};
+use crate::engine::persist::{Key, Table};
+use crate::engine::replica::Taken;
+use crate::engine::sync::{SyncOutput, digest};
+use crate::engine::view::{ApprovalView, What};
+use crate::engine::{Engine, Phase, Use};
+
+impl Engine {
+    /// A member's node begins: topics, wanted peers, what is known of where they are.
+    pub(in crate::engine) fn start_member(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        if !member.bugs.no_gossip {
+            context.net(NetEffect::Subscribe(member.replica.log_topic()));
+        }
+        context.net(NetEffect::Subscribe(member.replica.presence_topic()));
+        self.link(LinkInput::AnybodyWanted(false), context);
+        self.tell_members(context);
+        let Phase::Member(member) = &self.phase else { return };
+        let known: Vec<SignedAddresses> = member.addresses.values().cloned().collect();
+        for signed in known {
+            self.dialable(&signed, context);
+        }
+        self.reopen_terminals(context);
+        self.watch_terminals(context);
+    }
+
+    /// Tells connections and the network who is a member.
+    pub(in crate::engine) fn tell_members(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let now_members = effective(&member.replica);
+        let session = member.replica.session();
+        let me = member.me();
+        let gone: Vec<MemberId> = member.members.difference(&now_members).copied().collect();
+        member.members.clone_from(&now_members);
+        let mut others = now_members.clone();
+        others.remove(&me);
+        context.net(NetEffect::SetMembers(others));
+        for peer in gone {
+            for conn in self.links.with(&peer) {
+                context.net(NetEffect::Close { conn });
+            }
+        }
+        let wanted = neighbours(&me, &now_members, &session);
+        self.link(LinkInput::Wanted(wanted), context);
+    }
+
+    /// Our addresses have changed, or a member's node has just begun: tell everybody.
+    pub(in crate::engine) fn listening(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        member.address_counter += 1;
+        let own = member.own_addresses(&self.setup, &self.listen);
+        let all: Vec<MemberId> = self.links.up().map(|(peer, ..)| peer).collect();
+        for peer in all {
+            self.tell(peer, &PeerMessage::Addresses(vec![own.clone()]), context);
+        }
+    }
+
+    /// Sends a message on the control stream of the connection that carries a peer's traffic.
+    pub(in crate::engine) fn tell(
+        &self,
+        peer: MemberId,
+        message: &PeerMessage,
+        context: &mut Context<'_>,
+    ) {
+        if let Some(stream) = self.links.active(&peer).and_then(|(_, link)| link.control) {
+            context.send(stream, message.encode());
+        }
+    }
+
+    /// We dialled a member: open the control stream and say hello.
+    pub(in crate::engine) fn greet(&mut self, conn: ConnId, context: &mut Context<'_>) {
+        let stream = self.open(conn, Lane::Control, Use::Control, context);
+        self.link(LinkInput::ControlOpened { conn, stream }, context);
+        self.hello(conn, stream, context);
+    }
+
+    fn hello(&mut self, conn: ConnId, stream: StreamId, context: &mut Context<'_>) {
+        let Some(peer) = self.links.link(conn).map(|link| link.peer) else { return };
+        let Phase::Member(member) = &self.phase else { return };
+        let end = member.replica.logs().frontier(&peer);
+        let session = member.replica.session();
+        let hello = Hello {
+            version: PROTOCOL_VERSION,
+            instance: SignedInstance::sign(member.replica.key(), &session, member.instance),
+            your_instance: member.instances.get(&peer).cloned(),
+            your_log: Reached { seq: end.seq, hash: end.hash },
+            addresses: member.own_addresses(&self.setup, &self.listen),
+        };
+        context.send(stream, PeerMessage::Hello(Box::new(hello)).encode());
+    }
+
+    /// We dialled somebody who does not know us, or whom we do not know.
+    pub(in crate::engine) fn prove(
+        &mut self,
+        conn: ConnId,
+        peer: MemberId,
+        context: &mut Context<'_>,
+    ) {
+        match &self.phase {
+            Phase::Joining(_) => self.prove_joiner(conn, peer, context),
+            Phase::Member(_) => {
+                let stream = self.open(conn, Lane::Admission, Use::Admission, context);
+                let Phase::Member(member) = &mut self.phase else { return };
+                let discovery = *member.replica.discovery();
+                let me = member.me();
+                let machine = Presenter::new(me, peer, discovery, context.now, context.entropy);
+                let machine = DoorKind::Presenter(Box::new(machine));
+                member.doors.insert(stream, Door { conn, machine });
+                self.feed_door(stream, AdmissionInput::Opened, context);
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// A heartbeat is due on a connection.
+    pub(in crate::engine) fn beat(&mut self, conn: ConnId, context: &mut Context<'_>) {
+        let Some(link) = self.links.link(conn) else { return };
+        let Some(stream) = link.control else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
+        member.ping_number += 1;
+        let nonce = member.ping_number;
+        member.pings.insert(nonce, (conn, context.now.mono));
+        while member.pings.len() > 4 * MEMBERS_MAX {
+            member.pings.pop_first();
+        }
+        let vector = digest(&member.replica.vector());
+        context.send(stream, PeerMessage::Ping { nonce, vector }.encode());
+    }
+
+    /// A connection carries a peer's traffic from now on.
+    pub(in crate::engine) fn up(
+        &mut self,
+        conn: ConnId,
+        peer: MemberId,
+        instead_of: Option<ConnId>,
+        context: &mut Context<'_>,
+    ) {
+        let Some(path) = self.links.link(conn).map(|link| link.path) else { return };
+        let Phase::Member(member) = &mut self.phase else { return };
+        if instead_of.is_none() {
+            let actor = member.actor(&peer);
+            context.emit(Some(actor), What::PeerConnected { peer, path });
+        }
+        member.alone = false;
+        let mut out = Vec::new();
+        member.sync.up(peer, &member.replica, &mut out);
+        let have = member.board.known(member.me());
+        let mut addresses: Vec<SignedAddresses> = member.addresses.values().cloned().collect();
+        addresses.retain(|signed| signed.member != peer);
+        // Whoever comes up should hear at once what we do.
+        member.board.change(|_| ());
+        member.board.say_again();
+        self.synced(out, context);
+        self.tell(peer, &PeerMessage::PresenceHave(have), context);
+        self.tell(peer, &PeerMessage::Addresses(addresses), context);
+        self.terminals_up(peer, context);
+        context.changed = true;
+    }
+
+    /// No connection carries a peer's traffic any more.
+    pub(in crate::engine) fn down(&mut self, peer: MemberId, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let actor = member.actor(&peer);
+        let mut out = Vec::new();
+        member.sync.down(&peer, context.now.mono, &member.replica, &mut out);
+        context.emit(Some(actor), What::PeerDisconnected { peer });
+        self.synced(out, context);
+        self.terminals_down(peer, context);
+    }
+
+    /// Does what catch-up asks.
+    fn synced(&mut self, outputs: Vec<SyncOutput>, context: &mut Context<'_>) {
+        for output in outputs {
+            match output {
+                SyncOutput::Send(peer, message) => self.tell(peer, &message, context),
+                SyncOutput::CompareAll => {
+                    let conns: Vec<ConnId> = self.links.up().map(|(_, conn, _)| conn).collect();
+                    conns.into_iter().for_each(|conn| self.beat(conn, context));
+                }
+                SyncOutput::Completed(peer) => {
+                    if let Phase::Member(member) = &mut self.phase {
+                        member.synced = true;
+                        self.introduce_late(context);
+                    }
+                    context.emit(None, What::SyncCompleted { peer });
+                }
+            }
+        }
+    }
+
+    /// A newcomer says its name in its own document as soon as it can.
+    fn introduce_late(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let me = member.me();
+        if member.replica.documents().member(&me).is_some() || member.read_only {
+            return;
+        }
+        let mut taken = Taken::default();
+        // Without the epoch's secret it cannot; it is tried again with the next completed catch-up.
+        if member.introduce(&mut taken, context).is_ok() {
+            member.absorb(taken, context);
+        }
+    }
+
+    /// A peer opened a stream.
+    pub(in crate::engine) fn stream_opened(
+        &mut self,
+        conn: ConnId,
+        stream: StreamId,
+        lane: Lane,
+        context: &mut Context<'_>,
+    ) {
+        let Some(link) = self.links.link(conn) else {
+            context.on_lane(lane, NetEffect::CloseStream { stream });
+            return;
+        };
+        let (peer, path) = (link.peer, link.path);
+        let used = match (&mut self.phase, lane) {
+            (Phase::Member(member), Lane::Admission) => {
+                let loopback = path == Path::Loopback;
+                let machine = Sponsor::new(member.me(), peer, loopback, context.now);
+                let machine = DoorKind::Sponsor(Box::new(machine));
+                member.doors.insert(stream, Door { conn, machine });
+                Use::Admission
+            }
+            (Phase::Member(_), Lane::Control) => Use::Control,
+            (Phase::Member(_), Lane::Input) => Use::Input(peer),
+            (Phase::Member(_), Lane::Screen) => Use::Child(peer, None),
+            (Phase::Joining(_) | Phase::Over, _) => {
+                context.on_lane(lane, NetEffect::CloseStream { stream });
+                return;
+            }
+        };
+        let control = used == Use::Control;
+        self.streams.insert(stream, (conn, used));
+        if control {
+            self.link(LinkInput::ControlOpened { conn, stream }, context);
+            self.hello(conn, stream, context);
+        }
+    }
+
+    /// A message came on a stream.
+    pub(in crate::engine) fn received(
+        &mut self,
+        stream: StreamId,
+        message: Vec<u8>,
+        context: &mut Context<'_>,
+    ) {
+        let Some((conn, used)) = self.streams.get(&stream).cloned() else { return };
+        match used {
+            Use::Control => self.control_received(conn, &message, context),
+            Use::Admission => {
+                let input = AdmissionInput::Received(message);
+                match self.phase {
+                    Phase::Joining(_) => self.feed_joiner(stream, input, context),
+                    Phase::Member(_) => self.feed_door(stream, input, context),
+                    Phase::Over => {}
+                }
+            }
+            Use::Input(peer) => self.input_received(stream, peer, &message, context),
+            Use::Child(peer, terminal) => {
+                self.child_said(stream, (conn, peer, terminal), &message, context);
+            }
+            Use::Parent(terminal, _) => self.parent_said(stream, terminal, &message, context),
+        }
+    }
+
+    /// A stream takes more.
+    pub(in crate::engine) fn ready(&mut self, stream: StreamId, context: &mut Context<'_>) {
+        if let Some((_, Use::Child(_, Some(terminal)))) = self.streams.get(&stream) {
+            let terminal = *terminal;
+            self.child_ready(stream, terminal, context);
+        }
+    }
+
+    /// A stream is gone.
+    pub(in crate::engine) fn stream_closed(
+        &mut self,
+        stream: StreamId,
+        ended: &Ended,
+        context: &mut Context<'_>,
+    ) {
+        let Some((conn, used)) = self.streams.remove(&stream) else { return };
+        match used {
+            Use::Control if *ended == Ended::Unsupported => {
+                self.link(LinkInput::ControlRefused { conn }, context);
+            }
+            // A connection without its control stream is of no use.
+            Use::Control => context.net(NetEffect::Close { conn }),
+            Use::Admission => match self.phase {
+                Phase::Joining(_) => self.joiner_closed(stream, ended, context),
+                Phase::Member(_) => {
+                    self.feed_door(stream, AdmissionInput::Closed, context);
+                    if let Some(member) = self.member_mut() {
+                        member.doors.remove(&stream);
+                    }
+                }
+                Phase::Over => {}
+            },
+            Use::Input(peer) => self.input_closed(stream, peer, context),
+            Use::Child(_, terminal) => self.child_gone(stream, terminal),
+            Use::Parent(terminal, _) => self.parent_gone(stream, terminal, context),
+        }
+    }
+
+    fn control_received(&mut self, conn: ConnId, bytes: &[u8], context: &mut Context<'_>) {
+        let Some(peer) = self.links.link(conn).map(|link| link.peer) else { return };
+        self.link(LinkInput::Heard { conn }, context);
+        let message = match PeerMessage::decode(bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(peer = %peer.short(), %error, "a peer broke the protocol");
+                context.net(NetEffect::Close { conn });
+                return;
+            }
+        };
+        let greeted = self.links.link(conn).is_some_and(|link| link.greeted());
+        match message {
+            PeerMessage::Hello(hello) => self.heard_hello(conn, peer, *hello, context),
+            // Nothing counts before hello.
+            _ if !greeted => context.net(NetEffect::Close { conn }),
+            other => self.neighbour_said(conn, peer, other, context),
+        }
+    }
+
+    fn heard_hello(
+        &mut self,
+        conn: ConnId,
+        peer: MemberId,
+        hello: Hello,
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let session = member.replica.session();
+        let signed = hello.instance.member == peer && hello.instance.check(&session).is_ok();
+        if hello.version != PROTOCOL_VERSION || !signed {
+            let text = format!(
+                "{} speaks version {} of the protocol, this program version {PROTOCOL_VERSION}",
+                peer.short(),
+                hello.version
+            );
+            if signed {
+                member.notice(text, context);
+            }
+            context.net(NetEffect::Close { conn });
+            return;
+        }
+        let instance = hello.instance.number;
+        let me = member.me();
+        member.instances.insert(peer, hello.instance);
+        let ours = hello.your_instance.filter(|ours| ours.member == me);
+        if let Some(ours) = ours
+            && ours.number >= member.instance
+            && ours.check(&session).is_ok()
+            && ours.number > member.instance
+        {
+            // A restored backup: what others have heard of us is ahead of what we remember.
+            member.instance = ours.number.saturating_add(1);
+            let key = Key::new(Table::Meta, *b"instance");
+            context.out.persist.put(key, member.instance.to_be_bytes().to_vec());
+        }
+        self.link(LinkInput::Hello { conn, instance }, context);
+        self.take_addresses(peer, vec![hello.addresses], context);
+        let Phase::Member(member) = &mut self.phase else { return };
+        if hello.your_log.seq > member.replica.frontier().seq {
+            let mut out = Vec::new();
+            member.sync.gap(peer, me, context.now.mono, &member.replica, &mut out);
+            self.synced(out, context);
+        }
+    }
+
+    fn neighbour_said(
+        &mut self,
+        conn: ConnId,
+        peer: MemberId,
+        message: PeerMessage,
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        if !member.members.contains(&peer) {
+            context.net(NetEffect::Close { conn });
+            return;
+        }
+        let now = context.now.mono;
+        let mut out = Vec::new();
+        match message {
+            PeerMessage::Ping { nonce, vector } => {
+                member.sync.digest(peer, &vector, &member.replica, &mut out);
+                self.tell_on(conn, &PeerMessage::Pong { nonce }, context);
+            }
+            PeerMessage::Pong { nonce } => self.pong(nonce, context),
+            PeerMessage::Vector(vector) => {
+                member.sync.vector(peer, vector, now, &member.replica, &mut out);
+            }
+            PeerMessage::Want(wanted) => {
+                let entries = member.sync.want(&wanted, &member.replica);
+                self.tell_on(conn, &entries, context);
+            }
+            PeerMessage::Entries { packed, .. } => self.take_entries(peer, &packed, context),
+            PeerMessage::WantBodies(wanted) => self.give_bodies(conn, &wanted, context),
+            PeerMessage::Bodies(bodies) => self.take_bodies(bodies, context),
+            PeerMessage::WantEpochs(wanted) => self.give_epochs(conn, &wanted, context),
+            PeerMessage::Epochs(epochs) => self.take_epochs(epochs, context),
+            PeerMessage::PresenceHave(known) => {
+                let lacking = member.board.lacking(&known, now);
+                if !lacking.is_empty() {
+                    self.tell_on(conn, &PeerMessage::Presences(lacking), context);
+                }
+            }
+            PeerMessage::Presences(passed) => self.take_presences(passed, context),
+            PeerMessage::Addresses(signed) => self.take_addresses(peer, signed, context),
+            PeerMessage::Lease(message) => self.host_said(peer, &message, context),
+            PeerMessage::Bye => context.net(NetEffect::Close { conn }),
+            PeerMessage::Hello(_) => {}
+        }
+        self.synced(out, context);
+    }
+
+    fn tell_on(&self, conn: ConnId, message: &PeerMessage, context: &mut Context<'_>) {
+        if let Some(stream) = self.links.link(conn).and_then(|link| link.control) {
+            context.send(stream, message.encode());
+        }
+    }
+
+    fn pong(&mut self, nonce: u64, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let Some((conn, sent)) = member.pings.remove(&nonce) else { return };
+        let micros = context.now.mono.0.saturating_sub(sent.0);
+        self.link(LinkInput::RoundTrip { conn, micros }, context);
+    }
+
+    fn take_entries(&mut self, peer: MemberId, packed: &[u8], context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let entries = match unpack(packed) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(peer = %peer.short(), %error, "a peer sent no entries");
+                return;
+            }
+        };
+        let mut taken = Taken::default();
+        for entry in &entries {
+            member.replica.take(entry, &mut taken, &mut context.out.persist);
+        }
+        if let Some(reason) = &taken.invalid {
+            tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
+        }
+        member.absorb_received(taken, context);
+        let mut out = Vec::new();
+        member.sync.answered(peer, context.now.mono, &member.replica, &mut out);
+        let waiting = member.sync.waiting(&member.replica);
+        if waiting > 0 {
+            context.emit(None, What::SyncProgress { waiting });
+        }
+        self.synced(out, context);
+        self.ask_bodies(peer, context);
+    }
+
+    /// Bodies of which only the header is here are asked for until they come.
+    fn ask_bodies(&self, peer: MemberId, context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else { return };
+        let missing = member.replica.logs().missing_bodies();
+        let missing: Vec<Hash> = missing.take(16).map(|body| body.hash).collect();
+        if !missing.is_empty() {
+            self.tell(peer, &PeerMessage::WantBodies(missing), context);
+        }
+    }
+
+    fn give_bodies(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else { return };
+        for hash in wanted.iter().take(16) {
+            if let Some(Entry::Envelope(envelope)) = member.replica.logs().entry(hash)
+                && let Some(body) = envelope.body()
+            {
+                let bodies = PeerMessage::Bodies(vec![(*hash, body.to_vec())]);
+                self.tell_on(conn, &bodies, context);
+            }
+        }
+    }
+
+    fn take_bodies(&mut self, bodies: Vec<(Hash, Vec<u8>)>, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let mut taken = Taken::default();
+        for (hash, body) in bodies {
+            member.replica.take_body(&hash, body, &mut taken, &mut context.out.persist);
+        }
+        member.absorb_received(taken, context);
+    }
+
+    /// Whoever holds an epoch's secret gives it to every effective member that lacks it.
+    fn give_epochs(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else { return };
+        let keyring = member.replica.keyring();
+        let give = |id: &Hash| Some((*id, *keyring.get(&EpochId(id.0))?.to_bytes()));
+        let epochs: Vec<(Hash, [u8; 32])> = wanted.iter().filter_map(give).collect();
+        if !epochs.is_empty() {
+            self.tell_on(conn, &PeerMessage::Epochs(epochs), context);
+        }
+    }
+
+    fn take_epochs(&mut self, epochs: Vec<(Hash, [u8; 32])>, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let mut taken = Taken::default();
+        for (epoch, secret) in epochs {
+            let batch = &mut context.out.persist;
+            member.replica.learn_epoch(EpochId(epoch.0), secret, &mut taken, batch);
+        }
+        member.absorb_received(taken, context);
+        self.introduce_late(context);
+    }
+
+    fn take_presences(&mut self, passed: Vec<PassedPresence>, context: &mut Context<'_>) {
+        for passed in passed {
+            let age = Duration::from_millis(u64::from(passed.age_ms));
+            // What another node passes on is checked like what comes by gossip; a refusal blames nobody.
+            drop(self.hear_presence(&passed.message, age, context));
+        }
+    }
+
+    /// Takes a presence message; whether it is news.
+    fn hear_presence(
+        &mut self,
+        bytes: &[u8],
+        age: Duration,
+        context: &mut Context<'_>,
+    ) -> Result<bool, String> {
+        let Phase::Member(member) = &mut self.phase else { return Ok(false) };
+        let now = context.now.mono;
+        let Some(who) = member.board.hear(bytes, age, &mut member.replica, now)? else {
+            return Ok(false);
+        };
+        let (status, state) = member.board.of(&who, &member.replica, now);
+        let typing = state.and_then(|state| state.typing);
+        let (pointer, selection) =
+            state.map_or((None, None), |state| (state.pointer, state.selection));
+        let actor = member.actor(&who);
+        let before = member.shown.insert(who, (status, typing, pointer, selection));
+        if before.is_none_or(|before| (before.0, before.1) != (status, typing)) {
+            let what = What::PresenceUpdated { participant: who, status, typing };
+            context.emit(Some(actor.clone()), what);
+        }
+        if before.is_some_and(|before| before.2 != pointer) {
+            context.emit(Some(actor.clone()), What::CursorMoved { participant: who, pointer });
+        }
+        if before.is_some_and(|before| before.3 != selection) {
+            context.emit(Some(actor), What::SelectionChanged { participant: who, selection });
+        }
+        context.changed = true;
+        self.check_pictures(context);
+        Ok(true)
+    }
+
+    fn take_addresses(
+        &mut self,
+        from: MemberId,
+        list: Vec<SignedAddresses>,
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let session = member.replica.session();
+        let me = member.me();
+        let mut fresh = Vec::new();
+        for signed in list {
+            let newer = member.addresses.get(&signed.member).is_none_or(|known| {
+                (known.instance, known.counter) < (signed.instance, signed.counter)
+            });
+            let known = member.members.contains(&signed.member);
+            if signed.member == me || !known || !newer || signed.check(&session).is_err() {
+                continue;
+            }
+            let key = Key::new(Table::Addresses, signed.member.0);
+            let bytes = postcard::to_stdvec(&signed).unwrap_or_default();
+            context.out.persist.put(key, bytes);
+            member.addresses.insert(signed.member, signed.clone());
+            fresh.push(signed);
+        }
+        if fresh.is_empty() {
+            return;
+        }
+        for signed in &fresh {
+            self.dialable(signed, context);
+        }
+        let others: Vec<MemberId> =
+            self.links.up().map(|(peer, ..)| peer).filter(|peer| *peer != from).collect();
+        for peer in others {
+            self.tell(peer, &PeerMessage::Addresses(fresh.clone()), context);
+        }
+    }
+
+    /// Gives a member's addresses to the connections; loopback ones only if it shares our machine.
+    fn dialable(&mut self, signed: &SignedAddresses, context: &mut Context<'_>) {
+        let same_machine = signed.mark == mark(&self.setup, &signed.member);
+        let addrs: Vec<Addr> = signed
+            .addrs
+            .iter()
+            .filter(|addr| addr.ip.reach() != Reach::Loopback || same_machine)
+            .copied()
+            .collect();
+        let peer = signed.member;
+        self.link(LinkInput::Discovered { peer, addrs: &addrs, source: Source::Member }, context);
+    }
+
+    /// A gossip message: whether neighbours should hear it.
+    pub(in crate::engine) fn gossip(
+        &mut self,
+        from: MemberId,
+        topic: TopicId,
+        data: &[u8],
+        context: &mut Context<'_>,
+    ) -> Verdict {
+        let Phase::Member(member) = &mut self.phase else { return Verdict::Ignore };
+        if topic == member.replica.presence_topic() {
+            return match self.hear_presence(data, Duration::ZERO, context) {
+                Ok(true) => Verdict::Accept,
+                Ok(false) => Verdict::Ignore,
+                Err(reason) => {
+                    tracing::debug!(from = %from.short(), reason, "a presence was refused");
+                    Verdict::Reject
+                }
+            };
+        }
+        if topic != member.replica.log_topic() {
+            return Verdict::Ignore;
+        }
+        let mut taken = Taken::default();
+        member.replica.take(data, &mut taken, &mut context.out.persist);
+        let mut out = Vec::new();
+        for author in &taken.gaps {
+            member.sync.gap(from, *author, context.now.mono, &member.replica, &mut out);
+        }
+        let verdict = match (&taken.invalid, taken.changed, taken.gaps.is_empty()) {
+            (Some(_), ..) => Verdict::Reject,
+            (None, true, _) | (None, _, false) => Verdict::Accept,
+            (None, false, true) => Verdict::Ignore,
+        };
+        member.absorb_received(taken, context);
+        self.synced(out, context);
+        verdict
+    }
+
+    /// Gives an input to an admission on a member's side and does what it asks.
+    pub(in crate::engine) fn feed_door(
+        &mut self,
+        stream: StreamId,
+        input: AdmissionInput,
+        context: &mut Context<'_>,
+    ) {
+        let hints = self.sponsor_hints();
+        let Phase::Member(member) = &mut self.phase else { return };
+        let Some(mut door) = member.doors.remove(&stream) else { return };
+        let may_write = !member.read_only;
+        let mut outputs = Vec::new();
+        let mut session =
+            member.replica.session_context(&mut member.limits, &hints, may_write);
+        match &mut door.machine {
+            DoorKind::Sponsor(machine) => {
+                machine.handle(input, context.now, context.entropy, &mut session, &mut outputs);
+            }
+            DoorKind::Presenter(machine) => {
+                machine.handle(input, context.now, &session, &mut outputs);
+            }
+        }
+        let conn = door.conn;
+        member.doors.insert(stream, door);
+        for output in outputs {
+            self.door_output(stream, conn, output, context);
+        }
+    }
+
+    fn door_output(
+        &mut self,
+        stream: StreamId,
+        conn: ConnId,
+        output: AdmissionOutput,
+        context: &mut Context<'_>,
+    ) {
+        match output {
+            AdmissionOutput::Send(message) => context.send(stream, message),
+            AdmissionOutput::AskPerson(question) => self.ask_person(stream, *question, context),
+            AdmissionOutput::Withdraw(member) => self.question_over(&member, false, context),
+            AdmissionOutput::Admit(entry) => self.admitted(entry, context),
+            AdmissionOutput::Recognised { member: who, statements } => {
+                tracing::debug!(member = %who.short(), "a peer has shown that it is a member");
+                if let Phase::Member(member) = &mut self.phase {
+                    let mut taken = Taken::default();
+                    for statement in &statements {
+                        let batch = &mut context.out.persist;
+                        member.replica.learn(statement, &mut taken, batch);
+                    }
+                    member.absorb_received(taken, context);
+                }
+                self.tell_members(context);
+            }
+            AdmissionOutput::Refused(refusal) => self.door_refused(conn, &refusal, context),
+            AdmissionOutput::Close => {
+                if let Some(member) = self.member_mut() {
+                    member.doors.remove(&stream);
+                }
+                self.close_admission(stream, conn, context);
+            }
+            AdmissionOutput::Waits | AdmissionOutput::Joined(_) => {}
+        }
+    }
+
+    /// A newcomer's Admit, already written to the own log.
+    fn admitted(&mut self, entry: Entry, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let mut taken = Taken::default();
+        member.replica.insert(entry, &mut taken, &mut context.out.persist);
+        member.absorb(taken, context);
+        // The newcomer dials again as soon as it is welcome: the network must know it by then.
+        self.tell_members(context);
+    }
+
+    fn door_refused(&mut self, conn: ConnId, refusal: &Refusal, context: &mut Context<'_>) {
+        let peer = self.links.link(conn).map(|link| link.peer);
+        tracing::info!(?peer, %refusal, "an admission failed");
+        let Phase::Member(member) = &mut self.phase else { return };
+        if let Refusal::VersionMismatch { .. } = refusal {
+            member.notice(refusal.to_string(), context);
+        }
+    }
+
+    fn ask_person(&mut self, stream: StreamId, question: Question, context: &mut Context<'_>) {
+        let until = question.until;
+        let conn = self.streams.get(&stream).map(|(conn, _)| *conn);
+        let Phase::Member(member) = &mut self.phase else { return };
+        let id = question.member.short();
+        let asked = context.now.wall;
+        member.waiting.insert(id.clone(), Waiting { stream, question, asked });
+        if let Some(approval) = member.approval_view(&id, context.now) {
+            context.emit(None, What::ApprovalRequested { approval });
+        }
+        if let Some(conn) = conn {
+            self.link(LinkInput::Waits { conn, until }, context);
+        }
+    }
+
+    fn question_over(&mut self, who: &MemberId, approved: bool, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let id = who.short();
+        if member.waiting.remove(&id).is_some() {
+            context.emit(None, What::ApprovalDecided { approval: id, approved });
+        }
+    }
+
+    /// A person decided about somebody who waits.
+    pub(in crate::engine) fn decide(
+        &mut self,
+        approval: &str,
+        approve: bool,
+        context: &mut Context<'_>,
+    ) -> Result<(), CommandError> {
+        let Phase::Member(member) = &mut self.phase else {
+            return Err(CommandError::new(Code::Failure, "this node is no member yet"));
+        };
+        let Some(waiting) = member.waiting.remove(approval) else {
+            let message = format!("nobody waits under `{approval}`");
+            return Err(CommandError::new(Code::NoApproval, message));
+        };
+        let decided = What::ApprovalDecided { approval: approval.to_owned(), approved: approve };
+        context.emit(None, decided);
+        self.feed_door(waiting.stream, AdmissionInput::Decided { approve }, context);
+        Ok(())
+    }
+
+    /// Members that can perhaps admit where this node cannot: those connected, seniors first.
+    fn sponsor_hints(&self) -> Vec<SponsorHint> {
+        let Phase::Member(member) = &self.phase else { return Vec::new() };
+        let mut hints: Vec<(crate::engine::capability::Rank, SponsorHint)> = self
+            .links
+            .up()
+            .filter_map(|(peer, ..)| {
+                let rank = member.replica.standing(&peer)?.rank;
+                let addrs = &member.addresses.get(&peer)?.addrs;
+                let addresses = addrs.iter().map(ToString::to_string).collect();
+                Some((rank, SponsorHint { member: peer, addresses }))
+            })
+            .collect();
+        hints.sort_by_key(|(rank, hint)| (*rank, hint.member));
+        hints.into_iter().map(|(_, hint)| hint).take(8).collect()
+    }
+
+    /// Deadlines of admissions.
+    pub(in crate::engine) fn admission_due(&mut self, context: &mut Context<'_>) {
+        match &self.phase {
+            Phase::Joining(_) => self.joining_due(context),
+            Phase::Member(member) => {
+                let streams: Vec<StreamId> = member.doors.keys().copied().collect();
+                for stream in streams {
+                    self.feed_door(stream, AdmissionInput::Tick, context);
+                }
+            }
+            Phase::Over => {}
+        }
+    }
+
+    /// Own presence is due.
+    pub(in crate::engine) fn presence_due(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let marks = member.terminals.marks();
+        member.board.note_screens(marks);
+        member.speak(false, context);
+        if member.presence_told + PRESENCE_HEARTBEAT <= context.now.mono {
+            member.presence_told = context.now.mono;
+            let have = member.board.known(member.me());
+            let peers: Vec<MemberId> = self.links.up().map(|(peer, ..)| peer).collect();
+            for peer in peers {
+                self.tell(peer, &PeerMessage::PresenceHave(have.clone()), context);
+            }
+        }
+        context.changed = true;
+    }
+
+    /// Catch-up has something to do.
+    pub(in crate::engine) fn sync_due(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let mut out = Vec::new();
+        member.sync.tick(context.now.mono, &member.replica, &mut out);
+        self.synced(out, context);
+    }
+
+    /// The node is to end: last words first.
+    pub(in crate::engine) fn end(&mut self, reason: StopReason, context: &mut Context<'_>) {
+        let goodbye = reason != StopReason::Removed;
+        let Phase::Member(member) = &mut self.phase else {
+            self.stop(reason, context);
+            return;
+        };
+        if member.ending.is_some() {
+            return;
+        }
+        let alone = self.links.up().next().is_none();
+        let linger = if alone { Duration::ZERO } else { LINGER };
+        member.ending = Some(Ending { reason, at: context.now.mono + linger });
+        if goodbye {
+            member.speak(true, context);
+        }
+        let conns: Vec<ConnId> = self.links.up().map(|(_, conn, _)| conn).collect();
+        for conn in conns {
+            self.beat(conn, context);
+        }
+        context.changed = true;
+    }
+
+    /// The last words are out.
+    pub(in crate::engine) fn stop_due(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else { return };
+        let Some(ending) = member.ending.take() else { return };
+        let peers: Vec<MemberId> = self.links.up().map(|(peer, ..)| peer).collect();
+        for peer in peers {
+            self.tell(peer, &PeerMessage::Bye, context);
+        }
+        self.stop(ending.reason, context);
+    }
+}
+
+impl Member {
+    /// Publishes own presence if it is time.
+    fn speak(&mut self, goodbye: bool, context: &mut Context<'_>) {
+        let spoken = self.board.speak(&mut self.replica, context.now, goodbye, context.entropy);
+        if let Some(data) = spoken {
+            let topic = self.replica.presence_topic();
+            context.live(NetEffect::Publish { topic, data });
+        }
+    }
+
+    /// A question as faces show it.
+    pub(in crate::engine) fn approval_view(
+        &self,
+        id: &str,
+        now: crate::engine::time::Now,
+    ) -> Option<ApprovalView> {
+        let waiting = self.waiting.get(id)?;
+        let left = waiting.question.until.since(now.mono);
+        Some(ApprovalView {
+            id: id.to_owned(),
+            member: waiting.question.member,
+            name: waiting.question.name.clone(),
+            role: waiting.question.role,
+            asked: waiting.asked,
+            ends: now.wall + left,
+        })
+    }
+}
+
+/// Whom a member keeps connected to: everybody in a small session; in a larger one those at distances of
+/// powers of two, either way, in an order that the session's id shuffles, so that both sides choose each other.
+fn neighbours(
+    me: &MemberId,
+    members: &BTreeSet<MemberId>,
+    session: &SessionId,
+) -> BTreeSet<MemberId> {
+    if members.len() <= FULL_MESH_MEMBERS_MAX {
+        return members.iter().filter(|member| *member != me).copied().collect();
+    }
+    let mut ring: Vec<(Hash, MemberId)> = members
+        .iter()
+        .map(|member| (hash("collab-p2p v1 ring", &[&session.0, &member.0]), *member))
+        .collect();
+    ring.sort_unstable();
+    let Some(place) = ring.iter().position(|(_, member)| member == me) else {
+        return BTreeSet::new();
+    };
+    let mut chosen = BTreeSet::new();
+    let mut distance = 1;
+    while chosen.len() < NEIGHBOURS && distance < ring.len() {
+        for at in [place + distance, place + ring.len() - distance] {
+            if let Some((_, member)) = ring.get(at % ring.len()).filter(|(_, other)| other != me) {
+                chosen.insert(*member);
+            }
+        }
+        distance *= 2;
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_large_session_neighbours_choose_each_other() {
+        let members: BTreeSet<MemberId> = (0..60).map(|number| MemberId([number; 32])).collect();
+        let session = SessionId([7; 32]);
+
+        for me in &members {
+            let chosen = neighbours(me, &members, &session);
+            assert!((8..=12).contains(&chosen.len()), "{}", chosen.len());
+            for other in chosen {
+                assert!(neighbours(&other, &members, &session).contains(me));
+            }
+        }
+    }
+
+    #[test]
+    fn in_a_small_session_everybody_is_a_neighbour() {
+        let members: BTreeSet<MemberId> = (0..12).map(|number| MemberId([number; 32])).collect();
+
+        let chosen = neighbours(&MemberId([3; 32]), &members, &SessionId([7; 32]));
+
+        assert_eq!(chosen.len(), 11);
+        assert!(!chosen.contains(&MemberId([3; 32])));
+    }
+}

@@ -1,0 +1,930 @@
+//! What a node holds of its session: logs, membership, secrets and documents, and the one way in for entries.
+//!
+//! An entry is put in its log, kept, and then judged: statements by membership, envelopes, in the order of
+//! their author's log, by standing, epoch and gate. An envelope that cannot be judged yet (its membership
+//! heads, its epoch's secret or its body are missing) holds up its author's later ones, so that every replica
+//! judges in the same order; it is kept and passed on meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::capability::{Action, Standing};
+use crate::engine::command::{CommandError, TerminalSpec};
+use crate::engine::documents::schema::actor_of;
+use crate::engine::documents::{
+    ActorNonce, ChatMessage, Document, DocumentKind, DocumentName, Documents, Fault, Incoming,
+    LocalChange, Verdict, WriteError, Writer,
+};
+use crate::engine::entropy::Entropy;
+use crate::engine::envelope::{EnvelopeBody, SealedEnvelope};
+use crate::engine::epoch::{EpochId, EpochSecret, Keyring};
+use crate::engine::error::Code;
+use crate::engine::identity::{AgreementKey, MemberKey, Verified, keyed_hash};
+use crate::engine::ids::{Hash, InviteId, MemberId, SessionId, TopicId};
+use crate::engine::limits::{LOG_QUOTA_BYTES, MEMBERSHIP_HEADS_MAX};
+use crate::engine::log::{Entry, Inserted, LogWriter, Logs, NewEnvelope};
+use crate::engine::membership::{Inserted as Kept, Member, Membership};
+use crate::engine::message::Reached;
+use crate::engine::persist::{Batch, Key, Table};
+use crate::engine::statement::{SignedStatement, Statement, StatementBody};
+use crate::engine::time::Wall;
+
+/// Who this node is in the session, and what it alone knows.
+pub struct Secrets {
+    /// The member's key.
+    pub key: MemberKey,
+    /// The key that epoch secrets are wrapped to.
+    pub prekey: AgreementKey,
+    /// The key under which the session is found.
+    pub discovery: [u8; 32],
+    /// The session's root key, at its owner.
+    pub root: Option<MemberKey>,
+}
+
+/// Facts that a node keeps about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The session.
+    pub session: SessionId,
+    /// The name chosen here.
+    pub name: String,
+    /// The terminal to be opened at each start, at a host.
+    pub terminal: Option<TerminalSpec>,
+}
+
+/// An invitation made here, so that its ticket can be shown again.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnInvite {
+    /// The seed of its key.
+    pub seed: [u8; 32],
+    /// Whether its ticket carries addresses.
+    pub addresses: bool,
+    /// When it was made.
+    pub created: Wall,
+}
+
+/// What changed by an entry.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// Statements came that may change who is a member or may do what.
+    Membership,
+    /// The session's facts changed.
+    Session,
+    /// Messages were said.
+    Messages(Vec<Arc<ChatMessage>>),
+    /// What a member says of itself changed.
+    Member(MemberId),
+    /// A document is frozen by a fault of this program.
+    Fault(Fault),
+}
+
+/// What came of taking entries.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// What changed, in order.
+    pub news: Vec<News>,
+    /// Entries that are new here, encoded, for neighbours.
+    pub fresh: Vec<Vec<u8>>,
+    /// Whether anything was new.
+    pub changed: bool,
+    /// Logs in which entries before the one that came are missing.
+    pub gaps: BTreeSet<MemberId>,
+    /// Authors that signed two histories.
+    pub forks: BTreeSet<MemberId>,
+    /// Whether a peer sent what no honest node sends.
+    pub invalid: Option<String>,
+}
+
+/// A node's part of its session.
+#[derive(Debug)]
+pub struct Replica {
+    secrets: Secrets,
+    profile: Profile,
+    writer: LogWriter,
+    root_log: Option<LogWriter>,
+    logs: Logs,
+    membership: Membership,
+    keyring: Keyring,
+    documents: Documents,
+    /// Up to where each log is judged.
+    judged: BTreeMap<MemberId, u64>,
+    /// Envelopes whose change is no part of its document, with the reason.
+    refused: BTreeMap<Hash, String>,
+    /// Epochs whose secret some envelope waits for.
+    locked: BTreeSet<EpochId>,
+    actor: ActorNonce,
+    invites: BTreeMap<InviteId, OwnInvite>,
+    planted: Planted,
+}
+
+/// Rules that a simulated node breaks on purpose, to see the checkers find it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planted {
+    /// Takes entries whose signature is not their author's.
+    pub accept_unsigned: bool,
+    /// Keeps nothing on disk.
+    pub skip_persist: bool,
+}
+
+impl Replica {
+    /// A replica of which nothing but the membership is known yet: after creating a session, or after joining.
+    pub fn new(
+        secrets: Secrets,
+        profile: Profile,
+        membership: Membership,
+        statements: Vec<Verified<Statement>>,
+        keyring: Keyring,
+        entropy: &mut Entropy,
+        batch: &mut Batch,
+    ) -> Self {
+        let session = membership.session();
+        let mut logs = Logs::new(session);
+        for statement in statements {
+            keep_statement(&statement, batch);
+            if let Inserted::Appended(entries) = logs.insert(Entry::Statement(Box::new(statement))) {
+                entries.iter().for_each(|entry| keep_entry(entry, batch));
+            }
+        }
+        keep_secrets(&secrets, batch);
+        batch.put(Key::new(Table::Meta, *b"profile"), encode(&profile));
+        for epoch in keyring.epochs() {
+            keep_epoch(&keyring, epoch, batch);
+        }
+        Self::assemble(secrets, profile, logs, membership, keyring, entropy)
+    }
+
+    fn assemble(
+        secrets: Secrets,
+        profile: Profile,
+        logs: Logs,
+        membership: Membership,
+        keyring: Keyring,
+        entropy: &mut Entropy,
+    ) -> Self {
+        let writer = LogWriter::behind(secrets.key.clone(), &logs);
+        let root_log = secrets.root.as_ref().map(|root| LogWriter::behind(root.clone(), &logs));
+        Self {
+            documents: Documents::new(membership.session()),
+            actor: ActorNonce::draw(entropy),
+            secrets,
+            profile,
+            writer,
+            root_log,
+            logs,
+            membership,
+            keyring,
+            judged: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            locked: BTreeSet::new(),
+            invites: BTreeMap::new(),
+            planted: Planted::default(),
+        }
+    }
+
+    /// Puts a replica together from what the store holds.
+    ///
+    /// # Errors
+    /// Something without which there is no member is missing or damaged.
+    pub fn load(records: &Records, entropy: &mut Entropy) -> Result<(Self, Taken), LoadError> {
+        let secrets = records.secrets()?;
+        let profile: Profile = records.decoded(Table::Meta, b"profile")?;
+        let membership = records.membership(&profile.session)?;
+        let keyring = records.keyring();
+        let mut logs = Logs::new(profile.session);
+        for entry in records.entries() {
+            logs.insert(entry);
+        }
+        let mut replica = Self::assemble(secrets, profile, logs, membership, keyring, entropy);
+        replica.invites = records.invites();
+        let mut taken = Taken::default();
+        replica.judge_all(&mut taken, &mut Batch::new());
+        Ok((replica, taken))
+    }
+
+    /// Breaks rules on purpose.
+    pub fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
+    /// This member.
+    pub fn me(&self) -> MemberId {
+        self.writer.member()
+    }
+
+    /// This member's key.
+    pub fn key(&self) -> &MemberKey {
+        &self.secrets.key
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.profile.session
+    }
+
+    /// The key under which the session is found.
+    pub fn discovery(&self) -> &[u8; 32] {
+        &self.secrets.discovery
+    }
+
+    /// Whether this node holds the session's root.
+    pub fn is_owner(&self) -> bool {
+        self.secrets.root.is_some()
+    }
+
+    /// What this node keeps about itself.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Keeps the terminal to be opened at each start.
+    pub fn keep_terminal(&mut self, spec: &TerminalSpec, batch: &mut Batch) {
+        self.profile.terminal = Some(spec.clone());
+        batch.put(Key::new(Table::Meta, *b"profile"), encode(&self.profile));
+    }
+
+    /// The membership.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The secrets of epochs.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// The documents.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// The logs.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
+    /// A member who is one now.
+    pub fn member(&self, id: &MemberId) -> Option<Member> {
+        self.membership.member(id).filter(|member| member.standing.is_some())
+    }
+
+    /// What a member may do now, if it is one.
+    pub fn standing(&self, id: &MemberId) -> Option<Standing> {
+        self.membership.standing(id)
+    }
+
+    /// The invitations made here.
+    pub fn invites(&self) -> &BTreeMap<InviteId, OwnInvite> {
+        &self.invites
+    }
+
+    /// The topic on which news about the logs is spread.
+    pub fn log_topic(&self) -> TopicId {
+        topic(&self.secrets.discovery, &self.profile.session, b"log")
+    }
+
+    /// The topic on which presence is spread.
+    pub fn presence_topic(&self) -> TopicId {
+        topic(&self.secrets.discovery, &self.profile.session, b"presence")
+    }
+
+    /// How far each log is known, in the order of the members' ids.
+    pub fn vector(&self) -> Vec<(MemberId, Reached)> {
+        let reached = |(member, frontier): (MemberId, crate::engine::statement::Frontier)| {
+            (member, Reached { seq: frontier.seq, hash: frontier.hash })
+        };
+        self.logs.vector().into_iter().map(reached).collect()
+    }
+
+    /// Epochs whose secret is missing here.
+    pub fn missing_epochs(&self) -> BTreeSet<EpochId> {
+        let known = self.membership.epochs().into_iter().map(|fact| fact.epoch.id);
+        known.chain(self.locked.iter().copied()).filter(|id| !self.keyring.knows(id)).collect()
+    }
+
+    /// Takes an entry from a peer.
+    pub fn take(&mut self, bytes: &[u8], taken: &mut Taken, batch: &mut Batch) {
+        match self.decode(bytes) {
+            Ok(entry) => self.insert(entry, taken, batch),
+            Err(reason) => taken.invalid = Some(reason),
+        }
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Entry, String> {
+        if self.planted.accept_unsigned {
+            return Entry::decode_stored(bytes).map_err(|error| error.to_string());
+        }
+        Entry::decode(bytes).map_err(|error| error.to_string())
+    }
+
+    /// Takes an entry whose signature is good.
+    pub fn insert(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
+        let author = entry.member();
+        if let Entry::Statement(statement) = &entry {
+            self.learn(statement.as_ref(), taken, batch);
+        }
+        match self.logs.insert(entry) {
+            Inserted::Appended(entries) => {
+                taken.changed = true;
+                for entry in &entries {
+                    self.keep(entry, batch);
+                    taken.fresh.push(entry.encode());
+                }
+                self.judge_all(taken, batch);
+                self.follow_own_log(author);
+            }
+            Inserted::Completed(entry) => {
+                taken.changed = true;
+                self.keep(&entry, batch);
+                self.judge_all(taken, batch);
+            }
+            Inserted::Duplicate => {}
+            Inserted::Gap { .. } => {
+                taken.gaps.insert(author);
+            }
+            Inserted::Fork { .. } | Inserted::NotChained { .. } => {
+                taken.forks.insert(author);
+            }
+            Inserted::Invalid(reason) => taken.invalid = Some(reason.to_owned()),
+        }
+    }
+
+    /// Own entries may come from others after a backup was restored: writing goes on behind them.
+    fn follow_own_log(&mut self, author: MemberId) {
+        if author == self.me() && self.logs.frontier(&author).seq > self.writer.frontier().seq {
+            self.writer = LogWriter::behind(self.secrets.key.clone(), &self.logs);
+        }
+    }
+
+    fn keep(&self, entry: &Entry, batch: &mut Batch) {
+        if !self.planted.skip_persist {
+            keep_entry(entry, batch);
+        }
+    }
+
+    /// Gives a statement to membership, whether or not its place in its log can be filled yet.
+    pub fn learn(
+        &mut self,
+        statement: &Verified<Statement>,
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) {
+        let Kept::New(kept) = self.membership.insert(statement.clone()) else { return };
+        for hash in kept {
+            if let Some(statement) = self.membership.get(&hash)
+                && !self.planted.skip_persist
+            {
+                keep_statement(statement, batch);
+            }
+        }
+        taken.changed = true;
+        taken.news.push(News::Membership);
+        let learned = self.keyring.open_wraps(
+            &self.profile.session,
+            &self.secrets.key.id(),
+            &self.secrets.prekey,
+            self.membership.wraps(),
+        );
+        self.learned_epochs(&learned, batch);
+        self.judge_all(taken, batch);
+    }
+
+    /// Takes the secret of an epoch from a peer; it is believed if it is what the epoch commits to.
+    pub fn learn_epoch(
+        &mut self,
+        epoch: EpochId,
+        secret: [u8; 32],
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) {
+        let secret = EpochSecret::from_bytes(secret);
+        if secret.id() != epoch || !self.missing_epochs().contains(&epoch) {
+            return;
+        }
+        self.keyring.insert(secret);
+        self.learned_epochs(&[epoch], batch);
+        self.judge_all(taken, batch);
+    }
+
+    fn learned_epochs(&mut self, learned: &[EpochId], batch: &mut Batch) {
+        let session = self.profile.session;
+        let previous = self.membership.previous_wraps();
+        let earlier = self.keyring.open_previous(&session, &previous);
+        for epoch in learned.iter().chain(&earlier) {
+            self.locked.remove(epoch);
+            keep_epoch(&self.keyring, epoch, batch);
+        }
+    }
+
+    /// Attaches the body of an envelope of which only the header is here.
+    pub fn take_body(
+        &mut self,
+        envelope: &Hash,
+        body: Vec<u8>,
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) {
+        let Some(Entry::Envelope(mut envelope)) = self.logs.entry(envelope) else { return };
+        if envelope.body().is_none() && envelope.attach_body(body).is_ok() {
+            self.insert(Entry::Envelope(envelope), taken, batch);
+        }
+    }
+
+    /// Judges, in each log, what could not be judged so far.
+    fn judge_all(&mut self, taken: &mut Taken, batch: &mut Batch) {
+        let behind: Vec<MemberId> = self
+            .logs
+            .vector()
+            .into_iter()
+            .filter(|(member, end)| self.judged.get(member).is_none_or(|seq| *seq < end.seq))
+            .map(|(member, _)| member)
+            .collect();
+        for member in behind {
+            self.judge_log(member, taken, batch);
+        }
+    }
+
+    fn judge_log(&mut self, member: MemberId, taken: &mut Taken, batch: &mut Batch) {
+        let mut ready: BTreeMap<DocumentName, Vec<(Incoming, Hash)>> = BTreeMap::new();
+        let mut seq = self.judged.get(&member).copied().unwrap_or(0);
+        loop {
+            let next = seq.saturating_add(1);
+            let Some(hash) = self.logs.hash_at(&member, next) else { break };
+            match self.logs.entry(&hash) {
+                Some(Entry::Envelope(envelope)) => match self.open(&envelope, &ready) {
+                    Opened::Change(name, incoming) => {
+                        ready.entry(name).or_default().push((incoming, hash));
+                    }
+                    Opened::Refused(reason) => {
+                        self.refused.insert(hash, reason);
+                    }
+                    Opened::Waits => break,
+                },
+                Some(Entry::Statement(statement)) => {
+                    let known = self.membership.get(&statement.hash()).is_some();
+                    if !known {
+                        self.learn_quietly(&statement, taken, batch);
+                    }
+                }
+                None => break,
+            }
+            seq = next;
+        }
+        self.judged.insert(member, seq);
+        for (name, changes) in ready {
+            self.give(name, changes, taken);
+        }
+    }
+
+    /// A statement in a log that membership does not have (it had been pushed out of the waiting room).
+    fn learn_quietly(
+        &mut self,
+        statement: &Verified<Statement>,
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) {
+        if let Kept::New(_) = self.membership.insert(statement.clone()) {
+            keep_statement(statement, batch);
+            taken.news.push(News::Membership);
+        }
+    }
+
+    /// Whether an envelope's author was allowed to write it, and what it holds.
+    fn open(
+        &mut self,
+        envelope: &SealedEnvelope,
+        ready: &BTreeMap<DocumentName, Vec<(Incoming, Hash)>>,
+    ) -> Opened {
+        let header = envelope.header();
+        if header.total > LOG_QUOTA_BYTES {
+            return Opened::Refused("the author's log is over its quota".to_owned());
+        }
+        if !self.membership.missing(&header.heads).is_empty() || envelope.body().is_none() {
+            return Opened::Waits;
+        }
+        let more = ready.keys().copied();
+        let Some(name) = self.name_of(&header.member, header.kind, &header.document, more) else {
+            return Opened::Refused("the document is none that this author may write".to_owned());
+        };
+        let action = action_of(name.kind());
+        if !self.membership.may_in_past(&header.member, &header.heads, &action) {
+            return Opened::Refused(format!("the author may not do this: {action:?}"));
+        }
+        let Ok(key) = self.keyring.document_key(&header.epoch, &header.document) else {
+            self.locked.insert(header.epoch);
+            return Opened::Waits;
+        };
+        match envelope.open(&key) {
+            Ok(EnvelopeBody { actor_nonce, change, .. }) => {
+                let nonce = ActorNonce(actor_nonce);
+                let (author, position) = (header.member, header.seq);
+                Opened::Change(name, Incoming { author, position, nonce, change })
+            }
+            Err(error) => Opened::Refused(error.to_string()),
+        }
+    }
+
+    /// Which document an id names: of the few that this author may write, the one with this id.
+    fn name_of(
+        &self,
+        owner: &MemberId,
+        kind: u8,
+        id: &crate::engine::ids::DocumentId,
+        more: impl Iterator<Item = DocumentName>,
+    ) -> Option<DocumentName> {
+        let owner = *owner;
+        let session = self.profile.session;
+        let fits = |name: &DocumentName| {
+            name.kind() as u8 == kind && name.owner() == Some(owner) && name.id(&session) == *id
+        };
+        let member = DocumentName::Member { owner };
+        if DocumentName::Session.id(&session) == *id && DocumentKind::Session as u8 == kind {
+            return Some(DocumentName::Session);
+        }
+        if fits(&member) {
+            return Some(member);
+        }
+        let begun = more.filter(|name| name.owner() == Some(owner)).count();
+        let chats = self.chats_of(owner) + u32::try_from(begun).unwrap_or(u32::MAX);
+        (0..=chats).map(|index| DocumentName::Chat { owner, index }).find(fits)
+    }
+
+    /// How many chat documents of a member there are.
+    fn chats_of(&self, owner: MemberId) -> u32 {
+        let mut index = 0;
+        while self.documents.document(&DocumentName::Chat { owner, index }).is_some() {
+            index += 1;
+        }
+        index
+    }
+
+    /// Gives changes to their document and notes what came of it.
+    fn give(&mut self, name: DocumentName, changes: Vec<(Incoming, Hash)>, taken: &mut Taken) {
+        let before = self.documents.document(&name).map_or(0, |document| document.messages().len());
+        let hashes: BTreeMap<(MemberId, u64), Hash> = changes
+            .iter()
+            .map(|(incoming, hash)| ((incoming.author, incoming.position), *hash))
+            .collect();
+        let incoming = changes.into_iter().map(|(incoming, _)| incoming).collect();
+        let settled = match self.documents.receive(&name, incoming) {
+            Ok(settled) => settled,
+            Err(fault) => {
+                taken.news.push(News::Fault(fault));
+                return;
+            }
+        };
+        let mut accepted = false;
+        for settled in settled {
+            match settled.verdict {
+                Verdict::Accepted => accepted = true,
+                Verdict::Refused(reason) => {
+                    let place = (settled.author, settled.position);
+                    if let Some(hash) = hashes.get(&place) {
+                        self.refused.insert(*hash, reason.to_string());
+                    }
+                }
+                Verdict::Known | Verdict::Held { .. } | Verdict::LetGo | Verdict::Stale => {}
+            }
+        }
+        if accepted {
+            self.announce(name, before, taken);
+        }
+    }
+
+    fn announce(&self, name: DocumentName, messages_before: usize, taken: &mut Taken) {
+        match name {
+            DocumentName::Session => taken.news.push(News::Session),
+            DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
+            DocumentName::Chat { .. } => {
+                let messages = self.documents.document(&name).map_or(&[][..], Document::messages);
+                let new = messages.get(messages_before..).unwrap_or_default().to_vec();
+                taken.news.push(News::Messages(new));
+            }
+            DocumentName::Presence { .. } => {}
+        }
+    }
+
+    /// What a machine of admission needs of this replica.
+    pub fn session_context<'a>(
+        &'a mut self,
+        limits: &'a mut crate::engine::admission::SponsorLimits,
+        hints: &'a [crate::engine::admission::SponsorHint],
+        may_write: bool,
+    ) -> crate::engine::admission::SessionContext<'a> {
+        crate::engine::admission::SessionContext {
+            membership: &self.membership,
+            discovery_key: &self.secrets.discovery,
+            keyring: &self.keyring,
+            writer: may_write.then_some(&mut self.writer),
+            limits,
+            hints,
+        }
+    }
+
+    /// Signs a statement of this member, keeps it and gives it to membership.
+    ///
+    /// # Errors
+    /// It would have no effect, or breaks a bound.
+    pub fn state(
+        &mut self,
+        body: StatementBody,
+        now: Wall,
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) -> Result<Verified<Statement>, CommandError> {
+        let key = self.secrets.key.clone();
+        let after = self.writer.frontier();
+        let statement = self.membership.make(&key, after, now, body).map_err(|error| {
+            CommandError::new(Code::NotPermitted, error.to_string())
+        })?;
+        self.adopt(statement.clone(), taken, batch);
+        Ok(statement)
+    }
+
+    /// Takes a statement that was signed here as the next entry of the own log.
+    pub fn adopt(
+        &mut self,
+        statement: Verified<Statement>,
+        taken: &mut Taken,
+        batch: &mut Batch,
+    ) {
+        self.insert(Entry::Statement(Box::new(statement)), taken, batch);
+        self.writer = LogWriter::behind(self.secrets.key.clone(), &self.logs);
+        if let Some(root) = &self.secrets.root {
+            self.root_log = Some(LogWriter::behind(root.clone(), &self.logs));
+        }
+    }
+
+    /// Where the own log ends.
+    pub fn frontier(&self) -> crate::engine::statement::Frontier {
+        self.writer.frontier()
+    }
+
+    /// Changes a document and signs the change.
+    ///
+    /// # Errors
+    /// The role does not allow it, the gate would refuse it, or no epoch's secret is known yet.
+    pub fn write<T>(
+        &mut self,
+        name: DocumentName,
+        entropy: &mut Entropy,
+        (taken, batch): (&mut Taken, &mut Batch),
+        change: impl FnOnce(&mut Documents, &Writer) -> Result<(Option<LocalChange>, T), WriteError>,
+    ) -> Result<T, CommandError> {
+        let action = action_of(name.kind());
+        let me = self.me();
+        if !self.membership.may(&me, &action) {
+            let message = format!("the role here does not allow it: {action:?}");
+            return Err(CommandError::new(Code::NotPermitted, message));
+        }
+        let epoch = self.epoch_to_write().ok_or_else(|| {
+            CommandError::new(Code::Failure, "the session's secret has not come yet")
+        })?;
+        let writer = Writer { member: me, nonce: self.actor };
+        let (local, result) =
+            change(&mut self.documents, &writer).map_err(|error| failed(&error))?;
+        let Some(local) = local else { return Ok(result) };
+        let entry = self.seal(&local, epoch, entropy)?;
+        // The change is in its document already, so its entry is judged as soon as it is there.
+        self.judged.insert(me, entry.seq());
+        self.keep(&entry, batch);
+        taken.fresh.push(entry.encode());
+        taken.changed = true;
+        self.logs.insert(entry);
+        match local.document {
+            DocumentName::Session => taken.news.push(News::Session),
+            DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
+            DocumentName::Chat { .. } | DocumentName::Presence { .. } => {}
+        }
+        Ok(result)
+    }
+
+    /// The documents, for presence, which is in no log, and the writer's name there.
+    pub fn presence_writer(&mut self) -> (&mut Documents, Writer) {
+        let writer = Writer { member: self.me(), nonce: self.actor };
+        (&mut self.documents, writer)
+    }
+
+    fn seal(
+        &mut self,
+        local: &LocalChange,
+        epoch: EpochId,
+        entropy: &mut Entropy,
+    ) -> Result<Entry, CommandError> {
+        let id = local.document.id(&self.profile.session);
+        let key = self.keyring.document_key(&epoch, &id).map_err(|error| failed(&error))?;
+        let mut heads = self.membership.heads_for(&self.me());
+        heads.truncate(MEMBERSHIP_HEADS_MAX);
+        let new = NewEnvelope {
+            document: id,
+            kind: local.document.kind() as u8,
+            epoch,
+            key: &key,
+            heads,
+        };
+        let body = EnvelopeBody {
+            actor: actor_bytes(&self.me(), &id, &local.nonce),
+            actor_nonce: local.nonce.0,
+            change: local.change.clone(),
+        };
+        self.writer.append_envelope(new, &body, entropy).map_err(|error| failed(&error))
+    }
+
+    /// The epoch to write under: the current one, or the newest whose secret is known.
+    pub fn epoch_to_write(&self) -> Option<EpochId> {
+        let current = self.membership.current_epoch().map(|fact| fact.epoch.id);
+        let newest = || {
+            let epochs = self.membership.epochs().into_iter().map(|fact| fact.epoch.id);
+            epochs.filter(|id| self.keyring.knows(id)).next_back()
+        };
+        current.filter(|id| self.keyring.knows(id)).or_else(newest)
+    }
+
+    /// Notes an invitation made here.
+    pub fn keep_invite(&mut self, id: InviteId, invite: OwnInvite, batch: &mut Batch) {
+        let mut key = b"invite".to_vec();
+        key.extend_from_slice(&id.0);
+        batch.put(Key::new(Table::Keys, key), encode(&invite));
+        self.invites.insert(id, invite);
+    }
+}
+
+/// What opening an envelope led to.
+enum Opened {
+    Change(DocumentName, Incoming),
+    Refused(String),
+    Waits,
+}
+
+/// The right that writing a document of this kind takes.
+fn action_of(kind: DocumentKind) -> Action {
+    match kind {
+        DocumentKind::Session => Action::SetSession,
+        DocumentKind::Chat => Action::PostChat,
+        DocumentKind::Member => Action::WriteOwnDocument,
+        DocumentKind::Presence => Action::PublishPresence,
+    }
+}
+
+/// A topic that says nothing to those who never held a ticket.
+pub fn topic(discovery: &[u8; 32], session: &SessionId, what: &[u8]) -> TopicId {
+    TopicId(keyed_hash(discovery, &[b"collab-p2p v1 topic", &session.0, what]).0)
+}
+
+fn failed(error: &dyn std::fmt::Display) -> CommandError {
+    CommandError::new(Code::Failure, error.to_string())
+}
+
+fn actor_bytes(
+    member: &MemberId,
+    document: &crate::engine::ids::DocumentId,
+    nonce: &ActorNonce,
+) -> [u8; 16] {
+    actor_of(member, document, nonce).to_bytes().try_into().unwrap_or_default()
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+fn keep_entry(entry: &Entry, batch: &mut Batch) {
+    let mut key = entry.member().0.to_vec();
+    key.extend_from_slice(&entry.seq().to_be_bytes());
+    batch.put(Key::new(Table::Log, key), entry.encode());
+}
+
+fn keep_statement(statement: &Verified<Statement>, batch: &mut Batch) {
+    batch.put(Key::new(Table::Membership, statement.hash().0), statement.bytes().to_vec());
+}
+
+fn keep_epoch(keyring: &Keyring, epoch: &EpochId, batch: &mut Batch) {
+    if let Some(secret) = keyring.get(epoch) {
+        batch.put(Key::new(Table::Epochs, epoch.0), secret.to_bytes().to_vec());
+    }
+}
+
+fn keep_secrets(secrets: &Secrets, batch: &mut Batch) {
+    let mut put = |name: &[u8], secret: &[u8; 32]| {
+        batch.put(Key::new(Table::Keys, name), secret.to_vec());
+    };
+    put(b"member", &secrets.key.to_bytes());
+    put(b"prekey", &secrets.prekey.to_bytes());
+    put(b"discovery", &secrets.discovery);
+    if let Some(root) = &secrets.root {
+        put(b"root", &root.to_bytes());
+    }
+}
+
+/// Why a membership cannot be resumed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A record without which there is no member.
+    #[error("the record {0} is missing or damaged")]
+    Missing(String),
+    /// The statements do not begin with the session's Genesis.
+    #[error("the session's first statement is missing or damaged")]
+    NoGenesis,
+}
+
+/// What a store holds, read once at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Records {
+    records: BTreeMap<Key, Vec<u8>>,
+}
+
+impl Records {
+    /// From all tables of a store.
+    pub fn new(records: impl IntoIterator<Item = (Key, Vec<u8>)>) -> Self {
+        Self { records: records.into_iter().collect() }
+    }
+
+    /// One record.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<&[u8]> {
+        self.records.get(&Key::new(table, key)).map(Vec::as_slice)
+    }
+
+    /// The values of a table, in the order of their places.
+    pub fn values(&self, table: Table) -> impl Iterator<Item = &[u8]> {
+        self.table(table).map(|(_, value)| value)
+    }
+
+    fn table(&self, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let records = self.records.iter().filter(move |(key, _)| key.table == table);
+        records.map(|(key, value)| (key.key.as_slice(), value.as_slice()))
+    }
+
+    fn decoded<T: serde::de::DeserializeOwned>(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<T, LoadError> {
+        let value = self.get(table, key).and_then(|bytes| postcard::from_bytes(bytes).ok());
+        value.ok_or_else(|| LoadError::Missing(Key::new(table, key).to_string()))
+    }
+
+    fn secret(&self, name: &[u8]) -> Option<[u8; 32]> {
+        self.get(Table::Keys, name)?.try_into().ok()
+    }
+
+    fn secrets(&self) -> Result<Secrets, LoadError> {
+        let needed = |name: &[u8]| {
+            let missing = || LoadError::Missing(Key::new(Table::Keys, name).to_string());
+            self.secret(name).ok_or_else(missing)
+        };
+        Ok(Secrets {
+            key: MemberKey::from_bytes(&needed(b"member")?),
+            prekey: AgreementKey::from_bytes(&needed(b"prekey")?),
+            discovery: needed(b"discovery")?,
+            root: self.secret(b"root").map(|secret| MemberKey::from_bytes(&secret)),
+        })
+    }
+
+    fn membership(&self, session: &SessionId) -> Result<Membership, LoadError> {
+        let genesis = self.get(Table::Membership, &session.0).ok_or(LoadError::NoGenesis)?;
+        let genesis = SignedStatement::decode(genesis).map_err(|_| LoadError::NoGenesis)?;
+        let mut membership = Membership::new(genesis).map_err(|_| LoadError::NoGenesis)?;
+        for (_, bytes) in self.table(Table::Membership) {
+            if let Ok(statement) = SignedStatement::decode(bytes) {
+                membership.insert(statement);
+            }
+        }
+        Ok(membership)
+    }
+
+    fn keyring(&self) -> Keyring {
+        let mut keyring = Keyring::default();
+        for (_, bytes) in self.table(Table::Epochs) {
+            if let Ok(secret) = bytes.try_into() {
+                keyring.insert(EpochSecret::from_bytes(secret));
+            }
+        }
+        keyring
+    }
+
+    /// Entries in the order of logs and numbers.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.table(Table::Log).filter_map(|(_, bytes)| Entry::decode_stored(bytes).ok())
+    }
+
+    fn invites(&self) -> BTreeMap<InviteId, OwnInvite> {
+        self.table(Table::Keys)
+            .filter_map(|(key, bytes)| {
+                let id = key.strip_prefix(b"invite")?.try_into().ok()?;
+                Some((InviteId(id), postcard::from_bytes(bytes).ok()?))
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secrets({})", self.key.id().short())
+    }
+}
+
+impl std::fmt::Debug for OwnInvite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnInvite(created {})", self.created.0)
+    }
+}
