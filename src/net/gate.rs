@@ -189,14 +189,9 @@ impl Gate {
             member,
         };
         self.shared.inbox.put(connection.line(), event, None);
-        let known = Known {
-            connection,
-            peer,
-            at,
-            ip,
-            packets: 0,
-        };
-        Ok(self.known.entry(id).insert_entry(known).into_mut())
+        let known = Known { connection: Arc::clone(&connection), peer, at, ip, packets: 0 };
+        self.known.insert(id, known);
+        Ok(connection)
     }
 
     fn check_room(
