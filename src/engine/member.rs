@@ -217,7 +217,7 @@ impl Member {
     }
 
     /// What a member says of itself first.
-    fn introduce(
+    pub(in crate::engine) fn introduce(
         &mut self,
         taken: &mut Taken,
         context: &mut Context<'_>,

@@ -1,0 +1,422 @@
+//! The pane of people: who waits to be let in, who is there, what they do, how they are reached.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Widget};
+
+use crate::engine::capability::Role;
+use crate::engine::command::{Active, Command, ControlCommand, Typing};
+use crate::engine::time::Now;
+use crate::engine::view::{ApprovalView, Kind, ParticipantView, TerminalView, View};
+use crate::ui::keys::Key;
+use crate::ui::text;
+use crate::ui::theme::Theme;
+use crate::ui::words;
+
+/// The pane's own state.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    chosen: usize,
+}
+
+/// What a key in the pane leads to.
+#[derive(Debug, PartialEq)]
+pub(super) enum Choice {
+    /// Nothing more.
+    Stay,
+    /// The pane closes.
+    Close,
+    /// A command; the text says what it does.
+    Command(Command, String),
+}
+
+enum Entry<'a> {
+    Newcomer(&'a ApprovalView),
+    Member(&'a ParticipantView),
+}
+
+fn entries(view: &View) -> Vec<Entry<'_>> {
+    let newcomers = view.approvals.iter().map(Entry::Newcomer);
+    newcomers
+        .chain(view.participants.iter().map(Entry::Member))
+        .collect()
+}
+
+impl People {
+    /// The pane as it opens: on whoever waits for an answer.
+    pub(super) fn open(view: &View, terminal: Option<&TerminalView>) -> Self {
+        let asks = |one: &ParticipantView| {
+            terminal.is_some_and(|terminal| terminal.control.requests.contains(&one.id))
+        };
+        let chosen = entries(view).iter().position(|entry| match entry {
+            Entry::Newcomer(_) => true,
+            Entry::Member(one) => asks(one),
+        });
+        Self {
+            chosen: chosen.unwrap_or(0),
+        }
+    }
+
+    pub(super) fn key(&mut self, key: Key, view: &View, terminal: Option<&TerminalView>) -> Choice {
+        let entries = entries(view);
+        let last = entries.len().saturating_sub(1);
+        self.chosen = self.chosen.min(last);
+        match key {
+            Key::Up | Key::Char('k') => self.chosen = self.chosen.saturating_sub(1),
+            Key::Down | Key::Char('j') => self.chosen = self.chosen.saturating_add(1).min(last),
+            Key::Home => self.chosen = 0,
+            Key::End => self.chosen = last,
+            Key::Escape | Key::Char('q') => return Choice::Close,
+            Key::Char(letter @ ('a' | 'd' | 'g')) => {
+                return entries.get(self.chosen).map_or(Choice::Stay, |entry| {
+                    decide(letter, entry, view, terminal).unwrap_or(Choice::Stay)
+                });
+            }
+            Key::Char(_)
+            | Key::Ctrl(_)
+            | Key::Alt(_)
+            | Key::Enter
+            | Key::Tab
+            | Key::BackTab
+            | Key::Backspace
+            | Key::Delete
+            | Key::Left
+            | Key::Right
+            | Key::PageUp
+            | Key::PageDown
+            | Key::Unknown => {}
+        }
+        Choice::Stay
+    }
+
+    pub(super) fn draw(
+        &self,
+        view: &View,
+        terminal: Option<&TerminalView>,
+        now: Now,
+        area: Rect,
+        theme: Theme,
+    ) -> Buffer {
+        let block = Block::bordered()
+            .border_style(theme.frame())
+            .title(format!(
+                " collab-p2p: people ({}) ",
+                view.participants.len()
+            ))
+            .title_bottom(hints(view, terminal));
+        let inner = block.inner(area);
+        let mut drawn = Buffer::empty(area);
+        block.render(area, &mut drawn);
+        let entries = entries(view);
+        let visible = usize::from(inner.height / ENTRY_ROWS).max(1);
+        let chosen = self.chosen.min(entries.len().saturating_sub(1));
+        let first = chosen.saturating_add(1).saturating_sub(visible);
+        let mut y = inner.y;
+        for (index, entry) in entries.iter().enumerate().skip(first).take(visible) {
+            for line in lines(entry, view, terminal, now, theme) {
+                if y < inner.bottom() {
+                    drawn.set_line(inner.x, y, &line, inner.width);
+                    y = y.saturating_add(1);
+                }
+            }
+            if index == chosen {
+                let top = y.saturating_sub(ENTRY_ROWS);
+                drawn.set_style(
+                    Rect {
+                        y: top,
+                        height: 1,
+                        ..inner
+                    },
+                    theme.chosen(),
+                );
+            }
+        }
+        drawn
+    }
+}
+
+const ENTRY_ROWS: u16 = 2;
+
+fn hints(view: &View, terminal: Option<&TerminalView>) -> &'static str {
+    if !view.approvals.is_empty() {
+        " a lets in · d refuses · Esc closes "
+    } else if terminal.is_some_and(|terminal| terminal.mine) {
+        " g gives control · d refuses · Esc closes "
+    } else {
+        " Esc closes "
+    }
+}
+
+fn decide(
+    letter: char,
+    entry: &Entry<'_>,
+    view: &View,
+    terminal: Option<&TerminalView>,
+) -> Option<Choice> {
+    match (letter, entry) {
+        ('a', Entry::Newcomer(newcomer)) => {
+            let command = Command::Approve {
+                approval: newcomer.id.clone(),
+            };
+            Some(Choice::Command(
+                command,
+                format!("let {} in", text::name(&newcomer.name, 30)),
+            ))
+        }
+        ('d', Entry::Newcomer(newcomer)) => {
+            let command = Command::Deny {
+                approval: newcomer.id.clone(),
+            };
+            Some(Choice::Command(
+                command,
+                format!("refused {}", text::name(&newcomer.name, 30)),
+            ))
+        }
+        ('d', Entry::Member(one)) => {
+            let terminal =
+                terminal.filter(|terminal| terminal.control.requests.contains(&one.id))?;
+            let command = Command::Control {
+                terminal: terminal.id,
+                command: ControlCommand::Deny { to: one.id },
+            };
+            Some(Choice::Command(
+                command,
+                format!("refused {}", words::name_of(view, &one.id)),
+            ))
+        }
+        ('g', Entry::Member(one)) => Some(give_control(view, terminal?, one)),
+        _ => None,
+    }
+}
+
+fn give_control(view: &View, terminal: &TerminalView, to: &ParticipantView) -> Choice {
+    let grant = ControlCommand::Grant {
+        to: to.id,
+        duration: None,
+    };
+    let command = Command::Control {
+        terminal: terminal.id,
+        command: grant,
+    };
+    Choice::Command(
+        command,
+        format!("{} has control", words::name_of(view, &to.id)),
+    )
+}
+
+fn lines(
+    entry: &Entry<'_>,
+    view: &View,
+    terminal: Option<&TerminalView>,
+    now: Now,
+    theme: Theme,
+) -> [Line<'static>; ENTRY_ROWS as usize] {
+    match entry {
+        Entry::Newcomer(newcomer) => {
+            let name = text::name(&newcomer.name, 24);
+            let left = text::span(newcomer.ends.since(now.wall));
+            let details = format!(
+                "   would be {} · {left} left · key {}",
+                newcomer.role,
+                newcomer.member.short()
+            );
+            [
+                Line::from(vec![
+                    Span::styled(format!(" ? {name}"), theme.asking_frame()),
+                    Span::raw("  waits to be let in"),
+                ]),
+                Line::styled(details, theme.faint()),
+            ]
+        }
+        Entry::Member(one) => {
+            let name = words::name_of(view, &one.id);
+            let own = if one.me { " (you)" } else { "" };
+            [
+                Line::from(vec![
+                    Span::styled(format!(" ● {name}"), theme.member(one.colour)),
+                    Span::raw(format!("{own}  {}", doing(one, terminal, now))),
+                ]),
+                Line::styled(format!("   {}", details(one, now)), theme.faint()),
+            ]
+        }
+    }
+}
+
+/// What a member does here, most important first.
+fn doing(one: &ParticipantView, terminal: Option<&TerminalView>, now: Now) -> String {
+    let mut words = Vec::new();
+    if let Some(terminal) = terminal {
+        if terminal.control.holder == Some(one.id) {
+            let left = words::time_left(terminal, now).map(|left| format!(" ({left})"));
+            words.push(format!("has control{}", left.unwrap_or_default()));
+        }
+        if terminal.control.requests.contains(&one.id) {
+            words.push("asks for control".to_owned());
+        }
+        if terminal.host == one.id {
+            words.push("hosts".to_owned());
+        }
+    }
+    match one.typing {
+        Some(Typing::Chat) => words.push("writes".to_owned()),
+        Some(Typing::Terminal(_)) => words.push("types".to_owned()),
+        None => {}
+    }
+    words.join(", ")
+}
+
+fn details(one: &ParticipantView, now: Now) -> String {
+    let kind = match one.kind {
+        Kind::Agent if one.role != Role::Agent => ", a program",
+        Kind::Agent | Kind::Human => "",
+    };
+    let mut details = vec![format!("{}{kind}", one.role), words::status(one, now)];
+    details.extend(words::reached(one));
+    if let Some(Active::File(path)) = &one.active {
+        details.push(format!("in {}", text::shown(path)));
+    }
+    details.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::view::Status;
+    use crate::ui::sample;
+
+    fn rows(drawn: &Buffer) -> Vec<String> {
+        let area = *drawn.area();
+        (area.top()..area.bottom())
+            .map(|y| {
+                let row: String = (area.left()..area.right())
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect();
+                row.trim_end().to_owned()
+            })
+            .collect()
+    }
+
+    fn drawn(people: &People, view: &View, height: u16) -> Vec<String> {
+        let terminal = view.terminals.first();
+        let area = Rect::new(0, 0, 44, height);
+        rows(&people.draw(view, terminal, sample::NOW, area, Theme::new(true)))
+    }
+
+    #[test]
+    fn the_pane_says_who_is_there_and_what_they_do() {
+        let mut view = sample::host_view();
+        view.terminals[0].control.requests = vec![sample::member(2)];
+        view.participants[2].status = Status::Idle;
+        view.participants[2].typing = Some(Typing::Chat);
+
+        assert_eq!(
+            drawn(&People::default(), &view, 8),
+            [
+                "┌ collab-p2p: people (3) ──────────────────┐",
+                "│ ● anna (you)  hosts                      │",
+                "│   owner · online                         │",
+                "│ ● bob  asks for control                  │",
+                "│   viewer · online · lan 2.3 ms           │",
+                "│ ● eve  writes                            │",
+                "│   viewer · idle 0 s · lan 2.3 ms         │",
+                "└ g gives control · d refuses · Esc closes ┘",
+            ]
+        );
+    }
+
+    #[test]
+    fn who_is_a_program_or_looks_at_a_file_is_said_so() {
+        let mut view = sample::view();
+        view.participants[1].kind = Kind::Agent;
+        view.participants[1].active = Some(Active::File("a\x1b.rs".into()));
+        view.participants[1].path = None;
+        let shown = drawn(&People::default(), &view, 8).concat();
+        assert!(
+            shown.contains("owner, a program · online · in a\\u{1b}."),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn newcomers_stand_first_and_are_let_in_or_refused() {
+        let mut view = sample::host_view();
+        view.approvals = vec![sample::approval("mallory\x1b[2J\u{202e}")];
+        let mut people = People::open(&view, view.terminals.first());
+
+        let shown = drawn(&people, &view, 6);
+        assert_eq!(shown[1], "│ ? mallory\\u{1b}[2J\\u{202e}  waits to be l│");
+
+        let choice = people.key(Key::Char('a'), &view, None);
+        let Choice::Command(Command::Approve { approval }, _) = choice else {
+            panic!("{choice:?}")
+        };
+        assert_eq!(approval, view.approvals[0].id);
+        let choice = people.key(Key::Char('d'), &view, None);
+        assert!(matches!(choice, Choice::Command(Command::Deny { .. }, _)));
+    }
+
+    #[test]
+    fn control_is_given_to_the_chosen_one_and_a_request_refused() {
+        let mut view = sample::host_view();
+        view.terminals[0].control.requests = vec![sample::member(3)];
+        let terminal = view.terminals.first();
+        let mut people = People::open(&view, terminal);
+
+        let Choice::Command(Command::Control { command, .. }, _) =
+            people.key(Key::Char('d'), &view, terminal)
+        else {
+            panic!("a command")
+        };
+        assert_eq!(
+            command,
+            ControlCommand::Deny {
+                to: sample::member(3)
+            }
+        );
+
+        people.key(Key::Up, &view, terminal);
+        let Choice::Command(Command::Control { command, .. }, _) =
+            people.key(Key::Char('g'), &view, terminal)
+        else {
+            panic!("a command")
+        };
+        assert_eq!(
+            command,
+            ControlCommand::Grant {
+                to: sample::member(2),
+                duration: None
+            }
+        );
+        assert_eq!(people.key(Key::Char('d'), &view, terminal), Choice::Stay);
+    }
+
+    #[test]
+    fn the_chosen_one_stays_in_sight() {
+        let mut view = sample::host_view();
+        for number in 4..40 {
+            view.participants.push(sample::participant(
+                number,
+                &format!("p{number}"),
+                Role::Viewer,
+            ));
+        }
+        let mut people = People::default();
+        for _ in 0..30 {
+            people.key(Key::Down, &view, None);
+        }
+
+        let shown = drawn(&people, &view, 8);
+
+        assert!(shown.iter().any(|row| row.contains("● p31")), "{shown:?}");
+        assert_eq!(people.key(Key::Escape, &view, None), Choice::Close);
+    }
+
+    #[test]
+    fn names_of_others_never_carry_an_escape() {
+        let mut view = sample::view();
+        view.participants[1].name = "\x1b]0;pwned\x07\u{9b}31m".into();
+        let shown = drawn(&People::default(), &view, 12).concat();
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    }
+}

@@ -1,0 +1,272 @@
+//! Cards over the screen: what asks the host's person for a decision, what a viewer waits for, how others join.
+//! Each is framed, has a colour of its own and names the program, so that nothing a shell prints passes for it.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Widget};
+
+use crate::engine::view::{Phase, Picture, TerminalView, View};
+use crate::ui::layout::Size;
+use crate::ui::prefix::Prefix;
+use crate::ui::text;
+use crate::ui::theme::Theme;
+use crate::ui::words;
+
+/// Columns of a card, frame included, where the window has them.
+const CARD_COLS: u16 = 52;
+
+/// Questions that a card shows; of more it tells the number.
+const QUESTIONS_MAX: usize = 3;
+
+/// The questions that wait for this person, in words.
+pub(super) fn questions(
+    view: &View,
+    terminal: Option<&TerminalView>,
+    prefix: Prefix,
+) -> Vec<String> {
+    let requests = terminal
+        .map(|terminal| terminal.control.requests.as_slice())
+        .unwrap_or_default();
+    let mut questions: Vec<String> = Vec::new();
+    for (index, asks) in requests.iter().enumerate() {
+        let name = words::name_of(view, asks);
+        let answer = if index == 0 {
+            format!("{prefix} g gives it, {prefix} p then d refuses.")
+        } else {
+            format!("{prefix} p decides.")
+        };
+        questions.push(format!(
+            "{name} asks for control of this terminal. {answer}"
+        ));
+    }
+    questions.extend(view.approvals.iter().map(|newcomer| {
+        let name = text::name(&newcomer.name, 24);
+        let key = newcomer.member.short();
+        format!(
+            "{name} (key {key}) wants to join as {}. {prefix} p, then a lets in, d refuses.",
+            newcomer.role
+        )
+    }));
+    questions
+}
+
+/// The card of questions; none without any.
+pub(super) fn draw_questions(
+    questions: &[String],
+    window: Size,
+    cursor_row: u16,
+    theme: Theme,
+) -> Option<Buffer> {
+    if questions.is_empty() {
+        return None;
+    }
+    let mut lines: Vec<String> = Vec::new();
+    let cols = usize::from(CARD_COLS.min(window.cols).saturating_sub(4));
+    for question in questions.iter().take(QUESTIONS_MAX) {
+        lines.extend(text::wrap(question, cols));
+    }
+    match questions.len().saturating_sub(QUESTIONS_MAX) {
+        0 => {}
+        more => lines.push(format!("and {more} more")),
+    }
+    let area = window.corner(CARD_COLS, height_of(&lines), cursor_row);
+    let block = Block::bordered()
+        .border_style(theme.asking_frame())
+        .title(" collab-p2p asks ");
+    Some(card(block, &lines, area, 1))
+}
+
+/// What a person without a picture should know; none while there is one.
+pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<String> {
+    match &view.phase {
+        Phase::Joining { waits_for } => {
+            return Some(format!("Joining: {}", text::shown(waits_for)));
+        }
+        Phase::Closed => return Some("The session is closed.".to_owned()),
+        Phase::Ended => return Some("This membership has ended.".to_owned()),
+        Phase::Member { .. } => {}
+    }
+    let Some(terminal) = terminal else {
+        return Some("Nobody shares a terminal just now.".to_owned());
+    };
+    match (terminal.open, terminal.picture) {
+        (false, _) => Some(ended(terminal)),
+        (true, Picture::None) => {
+            let host = words::name_of(view, &terminal.host);
+            Some(format!("Waiting for the picture of {host}'s terminal."))
+        }
+        (true, Picture::Live | Picture::Stale) => None,
+    }
+}
+
+fn ended(terminal: &TerminalView) -> String {
+    match terminal.status {
+        Some(status) => format!("This terminal has ended with status {}.", status.0),
+        None => "This terminal has ended.".to_owned(),
+    }
+}
+
+/// The card of what is waited for.
+pub(super) fn draw_waiting(what: &str, window: Size, theme: Theme) -> Buffer {
+    let cols = usize::from(CARD_COLS.min(window.cols).saturating_sub(4));
+    let lines = text::wrap(what, cols);
+    let area = window.middle(CARD_COLS, height_of(&lines));
+    card(
+        Block::bordered()
+            .border_style(theme.frame())
+            .title(" collab-p2p "),
+        &lines,
+        area,
+        1,
+    )
+}
+
+/// The card of the lines that tell how others join. They keep their first column: a long ticket goes on in the
+/// rows below without anything before it.
+pub(super) fn draw_share_block(
+    lines: &[String],
+    window: Size,
+    cursor_row: u16,
+    prefix: Prefix,
+    theme: Theme,
+) -> Buffer {
+    let rows = folded(lines, usize::from(window.cols));
+    let block = Block::new()
+        .borders(ratatui::widgets::Borders::TOP | ratatui::widgets::Borders::BOTTOM)
+        .border_style(theme.frame())
+        .title(" collab-p2p: nobody has joined yet ")
+        .title_bottom(format!(
+            " {prefix} y copies the ticket · {prefix} ? puts this away "
+        ));
+    card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
+}
+
+/// Lines cut into rows at the window's edge, exactly, so that what is copied is whole.
+pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    for line in lines {
+        let line = text::shown(line);
+        let mut rest = line.as_str();
+        while text::head(rest, cols).len() < rest.len() && cols >= 2 {
+            let (row, after) = rest
+                .split_at_checked(text::head(rest, cols).len())
+                .unwrap_or((rest, ""));
+            rows.push(row.to_owned());
+            rest = after;
+        }
+        rows.push(rest.to_owned());
+    }
+    rows
+}
+
+fn height_of(lines: &[String]) -> u16 {
+    u16::try_from(lines.len())
+        .unwrap_or(u16::MAX)
+        .saturating_add(2)
+}
+
+fn card(block: Block<'_>, lines: &[String], area: Rect, indent: u16) -> Buffer {
+    let inner = block.inner(area);
+    let mut drawn = Buffer::empty(area);
+    block.render(area, &mut drawn);
+    let x = inner.x.saturating_add(indent.min(inner.width));
+    for (y, line) in (inner.y..inner.bottom()).zip(lines) {
+        drawn.set_line(
+            x,
+            y,
+            &Line::raw(line.as_str()),
+            inner.right().saturating_sub(x),
+        );
+    }
+    drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::event::ExitStatus;
+    use crate::ui::sample;
+
+    const WINDOW: Size = Size { cols: 80, rows: 25 };
+
+    fn rows(drawn: &Buffer) -> Vec<String> {
+        let area = *drawn.area();
+        (area.top()..area.bottom())
+            .map(|y| {
+                let row: String = (area.left()..area.right())
+                    .map(|x| drawn[(x, y)].symbol())
+                    .collect();
+                row.trim_end().to_owned()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_request_for_control_and_a_newcomer_are_asked_about_in_one_card() {
+        let mut view = sample::host_view();
+        view.terminals[0].control.requests = vec![sample::member(2)];
+        view.approvals = vec![sample::approval("mallory\x1b[2J")];
+
+        let questions = questions(&view, view.terminals.first(), Prefix::default());
+        let drawn = draw_questions(&questions, WINDOW, 12, Theme::new(true)).unwrap();
+
+        assert_eq!(
+            rows(&drawn),
+            [
+                "┌ collab-p2p asks ─────────────────────────────────┐",
+                "│ bob asks for control of this terminal. Ctrl-] g  │",
+                "│ gives it, Ctrl-] p then d refuses.               │",
+                "│ mallory\\u{1b}[2J (key 0909090909) wants to join  │",
+                "│ as editor. Ctrl-] p, then a lets in, d refuses.  │",
+                "└──────────────────────────────────────────────────┘",
+            ]
+        );
+        assert_eq!(drawn.area().right(), WINDOW.cols);
+    }
+
+    #[test]
+    fn many_questions_are_counted() {
+        let questions: Vec<String> = (0..5).map(|n| format!("question {n}")).collect();
+        let drawn = draw_questions(&questions, WINDOW, 12, Theme::new(false)).unwrap();
+        assert!(rows(&drawn).iter().any(|row| row.contains("and 2 more")));
+        assert!(draw_questions(&[], WINDOW, 12, Theme::new(false)).is_none());
+    }
+
+    #[test]
+    fn who_has_no_picture_learns_why() {
+        let mut view = sample::view();
+        assert_eq!(waiting(&view, view.terminals.first()), None);
+        view.terminals[0].picture = Picture::None;
+        let why = waiting(&view, view.terminals.first()).unwrap();
+        assert_eq!(why, "Waiting for the picture of bob's terminal.");
+        view.terminals[0].open = false;
+        view.terminals[0].status = Some(ExitStatus(3));
+        let why = waiting(&view, view.terminals.first()).unwrap();
+        assert_eq!(why, "This terminal has ended with status 3.");
+        assert_eq!(
+            waiting(&view, None).unwrap(),
+            "Nobody shares a terminal just now."
+        );
+        view.phase = Phase::Joining {
+            waits_for: "a member who lets us in".into(),
+        };
+        assert_eq!(
+            waiting(&view, None).unwrap(),
+            "Joining: a member who lets us in"
+        );
+    }
+
+    #[test]
+    fn the_ticket_is_whole_and_starts_at_the_first_column() {
+        let ticket = format!("    collab-p2p join cp2p1{}", "q".repeat(200));
+        let block = ["Sharing \"demo\"".to_owned(), ticket.clone()];
+
+        let drawn = draw_share_block(&block, WINDOW, 2, Prefix::default(), Theme::new(true));
+
+        let rows = rows(&drawn);
+        assert_eq!(rows[1], "Sharing \"demo\"");
+        assert_eq!(rows[2..rows.len() - 1].concat(), ticket);
+        assert!(drawn.area().y > 2);
+    }
+}

@@ -1,0 +1,443 @@
+//! The one row at the bottom: what one may do, what is shared, who is there, how it is connected.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Widget;
+
+use crate::engine::time::Now;
+use crate::engine::view::{Picture, TerminalView, View};
+use crate::ui::help::{Reader, bindings};
+use crate::ui::prefix::Prefix;
+use crate::ui::text;
+use crate::ui::theme::Theme;
+use crate::ui::words::{self, Standing};
+
+/// What the row tells of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) view: &'a View,
+    pub(super) terminal: Option<&'a TerminalView>,
+    /// Whether a part of the screen does not fit the window.
+    pub(super) cropped: bool,
+    /// Chat messages that came since the pane was last open.
+    pub(super) unread: u64,
+    /// Questions that wait for this person.
+    pub(super) questions: usize,
+    pub(super) prefix: Prefix,
+    pub(super) now: Now,
+    pub(super) theme: Theme,
+}
+
+/// A part of the row, in forms from long to short; the last may be empty.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    forms: Vec<String>,
+    style: Style,
+    /// Parts with smaller numbers shrink first.
+    keep: u8,
+    /// Whether it belongs to the part before it, without a line between them.
+    joined: bool,
+}
+
+impl Part {
+    pub(super) fn new(keep: u8, style: Style, forms: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            forms: forms.into_iter().collect(),
+            style,
+            keep,
+            joined: false,
+        }
+    }
+
+    /// Belongs to the part before it.
+    pub(super) fn joined(mut self) -> Self {
+        self.joined = true;
+        self
+    }
+
+    fn text(&self) -> &str {
+        self.forms.first().map_or("", String::as_str)
+    }
+
+    fn shrink(&mut self) {
+        self.forms.remove(0);
+    }
+}
+
+/// The usual row.
+pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
+    let Facts {
+        view,
+        terminal,
+        theme,
+        prefix,
+        ..
+    } = facts;
+    let plain = Style::new();
+    let title = text::shown(terminal.map_or(view.session.title.as_str(), |one| one.title.as_str()));
+    let (count, names) = words::who_is_here(view);
+    let mut parts = vec![
+        standing(facts),
+        Part::new(
+            40,
+            theme.strong(),
+            [text::cut(&title, 28), text::cut(&title, 12), String::new()],
+        ),
+    ];
+    if let Some(terminal) = terminal {
+        parts.push(Part::new(50, plain, words::presenter(view, terminal)));
+    }
+    parts.push(Part::new(
+        60,
+        plain,
+        [format!("{count} here"), String::new()],
+    ));
+    parts.push(
+        Part::new(
+            10,
+            plain,
+            [format!(": {}", text::cut(&names, 40)), String::new()],
+        )
+        .joined(),
+    );
+    parts.push(Part::new(88, plain, words::connection(view)));
+    parts.push(Part::new(72, plain, words::waits_for(view)).joined());
+    parts.push(Part::new(
+        15,
+        plain,
+        [reached(facts).unwrap_or_default(), String::new()],
+    ));
+    parts.extend(marks(facts));
+    parts.push(Part::new(
+        30,
+        theme.faint(),
+        [
+            format!("{prefix} ? help"),
+            format!("{prefix} ?"),
+            String::new(),
+        ],
+    ));
+    parts
+}
+
+/// The row after the prefix: which keys mean something now.
+pub(super) fn menu(reader: Reader, prefix: Prefix, theme: Theme) -> Vec<Part> {
+    let first = Part::new(99, theme.asking(), [format!(" {prefix} ")]);
+    let keys = bindings(reader).into_iter().map(|(key, word, _)| {
+        Part::new(
+            10,
+            Style::new(),
+            [format!("  {key} {word}"), format!("  {key}")],
+        )
+        .joined()
+    });
+    std::iter::once(first).chain(keys).collect()
+}
+
+/// The row while something is to be said.
+pub(super) fn said(facts: Facts<'_>, text: &str, alarm: bool) -> Vec<Part> {
+    let style = if alarm {
+        facts.theme.alarm()
+    } else {
+        facts.theme.strong()
+    };
+    vec![standing(facts), Part::new(10, style, [format!(" {text} ")])]
+}
+
+/// What the person's keys do.
+fn standing(facts: Facts<'_>) -> Part {
+    let Facts {
+        view,
+        terminal,
+        theme,
+        now,
+        ..
+    } = facts;
+    let Some(terminal) = terminal else {
+        return Part::new(99, theme.reading(), [" no terminal ".to_owned()]);
+    };
+    let locked = if terminal.control.locked {
+        ", others locked"
+    } else {
+        ""
+    };
+    let left = || {
+        words::time_left(terminal, now)
+            .map(|left| format!(", {left}"))
+            .unwrap_or_default()
+    };
+    match Standing::of(terminal) {
+        Standing::Host => Part::new(
+            99,
+            theme.typing(),
+            [format!(" you type{locked} "), " you type ".to_owned()],
+        ),
+        Standing::HostWatches => {
+            let holder = terminal.control.holder.unwrap_or(terminal.host);
+            let name = words::name_of(view, &holder);
+            Part::new(
+                99,
+                theme.asking(),
+                [
+                    format!(" {name} types{} ", left()),
+                    format!(" {name} types "),
+                ],
+            )
+        }
+        Standing::Controls => Part::new(
+            99,
+            theme.typing(),
+            [format!(" you type{} ", left()), " you type ".to_owned()],
+        ),
+        Standing::Asked => Part::new(99, theme.asking(), [" asked for control ".to_owned()]),
+        Standing::Locked => Part::new(99, theme.alarm(), [" read-only, locked ".to_owned()]),
+        Standing::ReadOnly => Part::new(99, theme.reading(), [" read-only ".to_owned()]),
+    }
+}
+
+/// How the terminal's host is reached; at the host itself nothing.
+fn reached(facts: Facts<'_>) -> Option<String> {
+    let terminal = facts.terminal.filter(|terminal| !terminal.mine)?;
+    words::reached(words::participant(facts.view, &terminal.host)?)
+}
+
+/// What is only shown when it is so.
+fn marks(facts: Facts<'_>) -> Vec<Part> {
+    let Facts {
+        terminal, theme, ..
+    } = facts;
+    let mut marks = Vec::new();
+    if let Some(terminal) = terminal {
+        if facts.cropped {
+            let size = format!("part of {}x{}", terminal.cols, terminal.rows);
+            marks.push(Part::new(
+                70,
+                Style::new(),
+                [size, "part".to_owned(), String::new()],
+            ));
+        }
+        match terminal.picture {
+            Picture::Stale => {
+                marks.push(Part::new(
+                    85,
+                    theme.alarm(),
+                    [" picture is behind ".to_owned(), " behind ".to_owned()],
+                ));
+            }
+            Picture::None | Picture::Live => {}
+        }
+    }
+    if facts.unread > 0 {
+        let long = format!(" {} new in chat ", facts.unread);
+        marks.push(Part::new(
+            75,
+            theme.asking(),
+            [long, format!(" {} new ", facts.unread), String::new()],
+        ));
+    }
+    if facts.questions > 0 {
+        let long = format!(" {} to decide ", facts.questions);
+        marks.push(Part::new(90, theme.asking(), [long, " ? ".to_owned()]));
+    }
+    marks
+}
+
+const BETWEEN: &str = " │ ";
+
+/// Draws as much of the parts as fits.
+pub(super) fn draw(mut parts: Vec<Part>, area: Rect, theme: Theme) -> Buffer {
+    while row_width(&parts) > usize::from(area.width) {
+        let shrinkable = parts.iter_mut().filter(|part| part.forms.len() > 1);
+        let Some(next) = shrinkable.min_by_key(|part| part.keep) else {
+            break;
+        };
+        next.shrink();
+    }
+    let mut drawn = Buffer::empty(area);
+    drawn.set_style(area, theme.bar());
+    line(&parts, theme).render(area, &mut drawn);
+    drawn
+}
+
+fn line(parts: &[Part], theme: Theme) -> Line<'static> {
+    let mut spans = Vec::new();
+    for part in parts.iter().filter(|part| !part.text().is_empty()) {
+        if !spans.is_empty() && !part.joined {
+            spans.push(Span::styled(BETWEEN, theme.faint()));
+        }
+        spans.push(Span::styled(part.text().to_owned(), part.style));
+    }
+    Line::from(spans)
+}
+
+fn row_width(parts: &[Part]) -> usize {
+    let shown = || parts.iter().filter(|part| !part.text().is_empty());
+    let text: usize = shown().map(|part| text::width(part.text())).sum();
+    let between = shown().skip(1).filter(|part| !part.joined).count();
+    text.saturating_add(between.saturating_mul(text::width(BETWEEN)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::view::ConnectionView;
+    use crate::ui::sample;
+
+    fn row(parts: &[Part], cols: u16) -> String {
+        let drawn = draw(parts.to_vec(), Rect::new(0, 0, cols, 1), Theme::new(true));
+        let text: String = drawn.content().iter().map(|cell| cell.symbol()).collect();
+        text.trim_end().to_owned()
+    }
+
+    fn part(keep: u8, forms: &[&str]) -> Part {
+        Part::new(
+            keep,
+            Style::new(),
+            forms.iter().map(|form| (*form).to_owned()),
+        )
+    }
+
+    fn facts<'a>(view: &'a View) -> Facts<'a> {
+        Facts {
+            view,
+            terminal: view.terminals.first(),
+            cropped: false,
+            unread: 0,
+            questions: 0,
+            prefix: Prefix::default(),
+            now: sample::NOW,
+            theme: Theme::new(true),
+        }
+    }
+
+    #[test]
+    fn a_viewer_reads_what_it_may_do_who_hosts_and_how_it_is_connected() {
+        let view = sample::view();
+        let parts = parts(facts(&view));
+
+        assert_eq!(
+            row(&parts, 120),
+            " read-only  │ demo │ bob hosts │ 3 here: you, bob, eve │ live │ lan 2.3 ms │ Ctrl-] ? help"
+        );
+        assert_eq!(
+            row(&parts, 80),
+            " read-only  │ demo │ bob hosts │ 3 here │ live │ lan 2.3 ms │ Ctrl-] ? help"
+        );
+        assert_eq!(row(&parts, 40), " read-only  │ bob hosts │ 3 here │ live");
+        assert_eq!(row(&parts, 28), " read-only  │ 3 here │ live");
+    }
+
+    #[test]
+    fn the_host_reads_who_has_control_and_for_how_long() {
+        let mut view = sample::host_view();
+        view.terminals[0].control.holder = Some(sample::member(2));
+        view.terminals[0].control.ends =
+            Some(sample::NOW.wall + std::time::Duration::from_secs(900));
+
+        let parts = parts(facts(&view));
+
+        assert_eq!(
+            row(&parts, 80),
+            " bob types, 15 min left  │ demo │ you host, bob has control │ 3 here │ live"
+        );
+        assert_eq!(row(&parts, 40), " bob types, 15 min left  │ 3 here │ live");
+    }
+
+    #[test]
+    fn troubles_outlive_everything_else_in_a_narrow_row() {
+        let mut view = sample::view();
+        view.terminals[0].picture = Picture::Stale;
+        view.connection = ConnectionView::Offline {
+            waiting: 2,
+            waits_for: "looking for bob on this network".into(),
+        };
+        assert_eq!(
+            row(&parts(facts(&view)), 80),
+            " read-only  │ offline, 2 waiting: looking for bob on this… │  picture is behind"
+        );
+
+        let facts = Facts {
+            cropped: true,
+            unread: 3,
+            questions: 1,
+            ..facts(&view)
+        };
+
+        assert_eq!(
+            row(&parts(facts), 80),
+            " read-only  │ offline, 2 waiting │  picture is behind  │  3 new  │  1 to decide"
+        );
+        assert_eq!(
+            row(&parts(facts), 50),
+            " read-only  │ offline │  behind  │  1 to decide"
+        );
+    }
+
+    #[test]
+    fn titles_and_names_of_others_never_carry_an_escape() {
+        let mut view = sample::view();
+        view.terminals[0].title = "\x1b]0;x\x07\u{9b}2J".into();
+        view.participants[1].name = "\x1b[2J".into();
+
+        let row = row(&parts(facts(&view)), 200);
+
+        assert!(!row.chars().any(char::is_control), "{row:?}");
+        assert!(row.contains("\\u{1b}[2J hosts"), "{row:?}");
+    }
+
+    #[test]
+    fn after_the_prefix_the_row_names_the_keys() {
+        let menu = menu(
+            Reader {
+                hosts: false,
+                owns: false,
+            },
+            Prefix::default(),
+            Theme::new(true),
+        );
+        assert_eq!(
+            row(&menu, 100),
+            " Ctrl-]   c chat  p people  r control  d detach  x leave  y copy  ? help"
+        );
+        assert_eq!(row(&menu, 40), " Ctrl-]   c  p  r  d  x  y copy  ? help");
+    }
+
+    #[test]
+    fn what_is_said_stands_beside_what_one_may_do() {
+        let view = sample::view();
+        let said = said(facts(&view), "read-only: Ctrl-] r asks for control", true);
+        assert_eq!(
+            row(&said, 80),
+            " read-only  │  read-only: Ctrl-] r asks for control"
+        );
+    }
+
+    #[test]
+    fn parts_shrink_in_the_order_of_their_weight() {
+        let parts = [
+            part(9, &[" you type "]),
+            part(5, &["a long title", "a title", ""]),
+            part(1, &["hint", ""]),
+            part(7, &["live"]),
+        ];
+
+        assert_eq!(row(&parts, 80), " you type  │ a long title │ hint │ live");
+        assert_eq!(row(&parts, 35), " you type  │ a long title │ live");
+        assert_eq!(row(&parts, 30), " you type  │ a title │ live");
+        assert_eq!(row(&parts, 20), " you type  │ live");
+        assert_eq!(row(&parts, 5), " you");
+    }
+
+    #[test]
+    fn joined_parts_stand_close() {
+        let parts = [
+            part(1, &["3 here", ""]),
+            part(0, &[": a, b, c", ""]).joined(),
+            part(2, &["x"]),
+        ];
+        assert_eq!(row(&parts, 80), "3 here: a, b, c │ x");
+        assert_eq!(row(&parts, 12), "3 here │ x");
+    }
+}

@@ -1,0 +1,260 @@
+//! What a view says, in words: who hosts, who types, who is there, how it is connected.
+
+use crate::engine::command::Typing;
+use crate::engine::event::Path;
+use crate::engine::ids::MemberId;
+use crate::engine::time::Now;
+use crate::engine::view::{ConnectionView, ParticipantView, Status, TerminalView, View};
+use crate::ui::text;
+
+/// Columns that a name gets where several stand together.
+const NAME_COLS: usize = 16;
+
+/// What the person may do with the keys now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The shell runs here and takes the person's keys.
+    Host,
+    /// The shell runs here and somebody else has control.
+    HostWatches,
+    /// The person has control of somebody's shell.
+    Controls,
+    /// The person has asked for control.
+    Asked,
+    /// Nobody gets control.
+    Locked,
+    /// The person looks on.
+    ReadOnly,
+}
+
+impl Standing {
+    pub(super) fn of(terminal: &TerminalView) -> Self {
+        let control = &terminal.control;
+        if terminal.mine {
+            let other = control.holder.filter(|holder| *holder != terminal.host);
+            if other.is_some() {
+                Self::HostWatches
+            } else {
+                Self::Host
+            }
+        } else if control.mine {
+            Self::Controls
+        } else if control.requested {
+            Self::Asked
+        } else if control.locked {
+            Self::Locked
+        } else {
+            Self::ReadOnly
+        }
+    }
+}
+
+/// The participant with a key.
+pub(super) fn participant<'a>(view: &'a View, id: &MemberId) -> Option<&'a ParticipantView> {
+    view.participants
+        .iter()
+        .find(|participant| participant.id == *id)
+}
+
+/// A member's name, or the front of its key where the name is not known.
+pub(super) fn name_of(view: &View, id: &MemberId) -> String {
+    participant(view, id)
+        .map(|participant| text::name(&participant.name, NAME_COLS))
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| id.short())
+}
+
+/// Who is there: in words, the person first, and how many.
+pub(super) fn who_is_here(view: &View) -> (usize, String) {
+    let mut here: Vec<&ParticipantView> = view
+        .participants
+        .iter()
+        .filter(|one| one.me || one.status != Status::Gone)
+        .collect();
+    here.sort_by_key(|one| !one.me);
+    let names: Vec<String> = here.iter().map(|one| with_mark(view, one)).collect();
+    (here.len(), names.join(", "))
+}
+
+fn with_mark(view: &View, one: &ParticipantView) -> String {
+    let name = if one.me {
+        "you".to_owned()
+    } else {
+        name_of(view, &one.id)
+    };
+    match (one.typing, one.status) {
+        (Some(Typing::Chat), _) if !one.me => format!("{name} (writing)"),
+        (Some(Typing::Terminal(_)), _) if !one.me => format!("{name} (typing)"),
+        (_, Status::Idle) => format!("{name} (idle)"),
+        (_, Status::Away) => format!("{name} (away)"),
+        (Some(_) | None, Status::Online | Status::Gone) => name,
+    }
+}
+
+/// Who hosts and who has control, from long to short.
+pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
+    let host = if terminal.mine {
+        "you host".to_owned()
+    } else {
+        format!("{} hosts", name_of(view, &terminal.host))
+    };
+    let holder = terminal.control.holder.filter(|_| !terminal.control.mine);
+    match holder.filter(|holder| *holder != terminal.host) {
+        Some(holder) => {
+            let types = format!("{} has control", name_of(view, &holder));
+            vec![format!("{host}, {types}"), types, String::new()]
+        }
+        None => vec![host, String::new()],
+    }
+}
+
+/// How it is connected, from long to short.
+pub(super) fn connection(view: &View) -> Vec<String> {
+    match &view.connection {
+        ConnectionView::Live => vec!["live".to_owned()],
+        ConnectionView::CatchingUp { waiting } => {
+            vec![
+                format!("catching up, {waiting} to come"),
+                "catching up".to_owned(),
+            ]
+        }
+        ConnectionView::Offline { waiting: 0, .. } => vec!["offline".to_owned()],
+        ConnectionView::Offline { waiting, .. } => {
+            vec![format!("offline, {waiting} waiting"), "offline".to_owned()]
+        }
+    }
+}
+
+/// What the program waits for while it is offline, from long to short.
+pub(super) fn waits_for(view: &View) -> Vec<String> {
+    match &view.connection {
+        ConnectionView::Offline { waits_for, .. } if !waits_for.is_empty() => {
+            let waits_for = text::shown(waits_for);
+            vec![
+                format!(": {waits_for}"),
+                format!(": {}", text::cut(&waits_for, 24)),
+                String::new(),
+            ]
+        }
+        ConnectionView::Offline { .. }
+        | ConnectionView::Live
+        | ConnectionView::CatchingUp { .. } => Vec::new(),
+    }
+}
+
+/// How a participant is reached, if directly.
+pub(super) fn reached(one: &ParticipantView) -> Option<String> {
+    let path = path_name(one.path?);
+    Some(match one.rtt {
+        Some(rtt) => format!("{path} {}", text::round_trip(rtt)),
+        None => path.to_owned(),
+    })
+}
+
+pub(super) fn path_name(path: Path) -> &'static str {
+    match path {
+        Path::Loopback => "this machine",
+        Path::Lan => "lan",
+        Path::Direct => "direct",
+        Path::Relayed => "relayed",
+    }
+}
+
+/// How long the person's control lasts.
+pub(super) fn time_left(terminal: &TerminalView, now: Now) -> Option<String> {
+    let ends = terminal.control.ends?;
+    Some(format!("{} left", text::span(ends.since(now.wall))))
+}
+
+/// Whether somebody is there, and for how long not.
+pub(super) fn status(one: &ParticipantView, now: Now) -> String {
+    let word = match one.status {
+        Status::Online => return "online".to_owned(),
+        Status::Idle => "idle",
+        Status::Away => "away",
+        Status::Gone => "gone",
+    };
+    match one.last_active {
+        Some(last) => format!("{word} {}", text::span(now.wall.since(last))),
+        None => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::time::{Mono, Wall};
+    use crate::ui::sample;
+
+    #[test]
+    fn the_standing_follows_the_lease() {
+        let (anna, bob) = (sample::member(1), sample::member(2));
+        let mut terminal = sample::terminal(anna, false);
+        assert_eq!(Standing::of(&terminal), Standing::ReadOnly);
+        terminal.control.locked = true;
+        assert_eq!(Standing::of(&terminal), Standing::Locked);
+        terminal.control.requested = true;
+        assert_eq!(Standing::of(&terminal), Standing::Asked);
+        terminal.control.mine = true;
+        assert_eq!(Standing::of(&terminal), Standing::Controls);
+
+        let mut terminal = sample::terminal(anna, true);
+        assert_eq!(Standing::of(&terminal), Standing::Host);
+        terminal.control.holder = Some(bob);
+        assert_eq!(Standing::of(&terminal), Standing::HostWatches);
+    }
+
+    #[test]
+    fn those_who_are_there_are_named_with_what_they_do() {
+        let mut view = sample::view();
+        view.participants[1].status = Status::Idle;
+        view.participants[2].typing = Some(Typing::Chat);
+        assert_eq!(
+            who_is_here(&view),
+            (3, "you, bob (idle), eve (writing)".into())
+        );
+
+        view.participants[1].status = Status::Gone;
+        assert_eq!(who_is_here(&view).0, 2);
+    }
+
+    #[test]
+    fn the_presenter_is_who_hosts_and_who_has_control() {
+        let view = sample::view();
+        let mut terminal = sample::terminal(sample::member(2), false);
+        assert_eq!(presenter(&view, &terminal)[0], "bob hosts");
+        terminal.control.holder = Some(sample::member(3));
+        assert_eq!(presenter(&view, &terminal)[0], "bob hosts, eve has control");
+    }
+
+    #[test]
+    fn an_offline_node_says_what_it_waits_for() {
+        let mut view = sample::view();
+        view.connection = ConnectionView::Offline {
+            waiting: 3,
+            waits_for: "looking for \x1b[31mbob".into(),
+        };
+        assert_eq!(connection(&view), ["offline, 3 waiting", "offline"]);
+        assert_eq!(waits_for(&view)[0], ": looking for \\u{1b}[31mbob");
+        view.connection = ConnectionView::CatchingUp { waiting: 12 };
+        assert_eq!(connection(&view)[0], "catching up, 12 to come");
+    }
+
+    #[test]
+    fn times_are_counted_from_now() {
+        let now = Now {
+            mono: Mono(0),
+            wall: Wall(1_000_000),
+        };
+        let mut terminal = sample::terminal(sample::member(1), false);
+        terminal.control.ends = Some(now.wall + Duration::from_secs(125));
+        assert_eq!(time_left(&terminal, now).unwrap(), "2 min left");
+
+        let mut view = sample::view();
+        view.participants[1].status = Status::Away;
+        view.participants[1].last_active = Some(Wall(1_000_000 - 720_000));
+        assert_eq!(status(&view.participants[1], now), "away 12 min");
+    }
+}
