@@ -260,7 +260,7 @@ fn spawn(driver: Driver, shared: &Arc<Shared>) -> watch::Receiver<()> {
     let (finished, done) = watch::channel(());
     let shared = Arc::clone(shared);
     let task = async move {
-        guarded(driver.run(), &shared).await;
+        guarded(Box::pin(driver.run()), &shared).await;
         drop(finished);
     };
     drop(tokio::spawn(task));

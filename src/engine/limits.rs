@@ -353,6 +353,8 @@ pub const ADMISSION_SHOWING_MS_MAX: u64 = 60_000;
 pub const ADMISSION_PARTING_MS_MAX: u64 = 60_000;
 
 // --- documents: changes ---
+// Bounds of the gate's verdict, and [`CHANGE_BYTES_MAX`], are constants of the protocol version: all replicas
+// judge alike.
 
 /// Operations of one change.
 pub const CHANGE_OPERATIONS_MAX: u64 = 10_000;
@@ -407,6 +409,7 @@ pub const PRESENCE_KEYS_MAX: usize = 256;
 pub const PRESENCE_ROUTE_MEMBERS_MAX: usize = 8;
 
 // --- documents: held back changes ---
+// Local bounds: they may only delay, as what is let go is asked for again.
 
 /// Changes of one author that wait for what they build on.
 pub const HELD_AUTHOR_CHANGES_MAX: usize = 1000;
@@ -423,3 +426,4 @@ const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
 const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
 const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);
+const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);

@@ -39,36 +39,47 @@ pub(crate) fn to_multiaddr(addr: &Addr) -> Multiaddr {
 /// The address in a multiaddr, whatever peer it names; none if it is not one that we dial.
 pub(crate) fn from_multiaddr(addr: &Multiaddr) -> Option<Addr> {
     let mut parts = addr.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => Ip::V4(ip.octets()),
-        Protocol::Ip6(ip) => Ip::V6(ip.octets()),
-        _ => return None,
+    let ip = host(parts.next()?)?;
+    let service = parts.next()?;
+    let (transport, port) = if let Protocol::Tcp(port) = service {
+        (Transport::Tcp, port)
+    } else if let (Protocol::Udp(port), Some(Protocol::QuicV1)) = (service, parts.next()) {
+        (Transport::Quic, port)
+    } else {
+        return None;
     };
-    let (transport, port) = match parts.next()? {
-        Protocol::Tcp(port) => (Transport::Tcp, port),
-        Protocol::Udp(port) => match parts.next()? {
-            Protocol::QuicV1 => (Transport::Quic, port),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match (parts.next(), parts.next()) {
-        (None | Some(Protocol::P2p(_)), None) => Some(Addr {
-            ip,
-            port,
-            transport,
-        }),
-        (Some(_), _) | (None, Some(_)) => None,
-    }
+    let named = matches!(parts.next(), None | Some(Protocol::P2p(_)));
+    (named && parts.next().is_none()).then_some(Addr {
+        ip,
+        port,
+        transport,
+    })
 }
 
 /// The host that a multiaddr begins with.
 pub(crate) fn ip_of(addr: &Multiaddr) -> Option<Ip> {
-    match addr.iter().next()? {
-        Protocol::Ip4(ip) => Some(Ip::V4(ip.octets())),
-        Protocol::Ip6(ip) => Some(Ip::V6(ip.octets()).unmapped()),
-        _ => None,
+    host(addr.iter().next()?).map(Ip::unmapped)
+}
+
+fn host(part: Protocol<'_>) -> Option<Ip> {
+    if let Protocol::Ip4(ip) = part {
+        Some(Ip::V4(ip.octets()))
+    } else if let Protocol::Ip6(ip) = part {
+        Some(Ip::V6(ip.octets()))
+    } else {
+        None
     }
+}
+
+/// The peer that a multiaddr names.
+pub(crate) fn peer_of(addr: &Multiaddr) -> Option<PeerId> {
+    addr.iter().find_map(|part| {
+        if let Protocol::P2p(peer) = part {
+            Some(peer)
+        } else {
+            None
+        }
+    })
 }
 
 /// The standard library's form of an IP address.

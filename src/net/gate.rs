@@ -25,7 +25,7 @@ use libp2p::core::connection::ConnectedPoint;
 use libp2p::core::transport::PortUse;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, TopicHash};
 use libp2p::multiaddr::Multiaddr;
-use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, ListenFailure};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId,
     FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -172,7 +172,7 @@ impl Gate {
         id: ConnectionId,
         peer: PeerId,
         at: ConnectedPoint,
-    ) -> Result<&Known, Refused> {
+    ) -> Result<Arc<Connection>, Refused> {
         let member_id = to_member(&peer).ok_or(Refused::Key)?;
         let member = lock(&self.shared.members).contains(&member_id);
         let ip = ip_of(at.get_remote_address());
@@ -190,13 +190,14 @@ impl Gate {
         };
         self.shared.inbox.put(connection.line(), event, None);
         let known = Known {
-            connection,
+            connection: Arc::clone(&connection),
             peer,
             at,
             ip,
             packets: 0,
         };
-        Ok(self.known.entry(id).insert_entry(known).into_mut())
+        self.known.insert(id, known);
+        Ok(connection)
     }
 
     fn check_room(
@@ -255,11 +256,10 @@ impl Gate {
         at: ConnectedPoint,
     ) -> Result<ConnectionHandlerSelect<LaneHandler, GossipHandler>, ConnectionDenied> {
         self.pending.remove(&id);
-        let known = self.admit(id, peer, at.clone()).map_err(|refused| {
+        let connection = self.admit(id, peer, at.clone()).map_err(|refused| {
             tracing::debug!(%peer, %refused, "a connection is refused");
             ConnectionDenied::new(refused)
         })?;
-        let connection = Arc::clone(&known.connection);
         let inner = if connection.member {
             self.show_instead(id, peer, &at)?
         } else {
@@ -515,24 +515,17 @@ impl NetworkBehaviour for Gate {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        match event {
-            FromSwarm::ConnectionEstablished(established) => {
-                let (id, peer) = (established.connection_id, established.peer_id);
-                if self.shown.get(&peer) == Some(&id) {
-                    self.announce(id, peer, established.endpoint);
-                }
+        if let FromSwarm::ConnectionEstablished(established) = event {
+            let (id, peer) = (established.connection_id, established.peer_id);
+            if self.shown.get(&peer) == Some(&id) {
+                self.announce(id, peer, established.endpoint);
             }
-            FromSwarm::ConnectionClosed(closed) => {
-                self.close(closed.connection_id, closed.cause.map(ToString::to_string));
-            }
-            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
-                self.pending.remove(&connection_id);
-            }
-            other => {
-                if let Some(mdns) = &mut self.mdns {
-                    mdns.on_swarm_event(other);
-                }
-            }
+        } else if let FromSwarm::ConnectionClosed(closed) = event {
+            self.close(closed.connection_id, closed.cause.map(ToString::to_string));
+        } else if let FromSwarm::ListenFailure(failure) = event {
+            self.pending.remove(&failure.connection_id);
+        } else if let Some(mdns) = &mut self.mdns {
+            mdns.on_swarm_event(event); // our addresses, to be announced
         }
     }
 

@@ -76,6 +76,7 @@ fn settings() -> Result<Config, ConfigBuilderError> {
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(name_of)
+        .heartbeat_initial_delay(Duration::from_millis(100))
         .heartbeat_interval(Duration::from_secs(1))
         .mesh_n(4)
         .mesh_n_low(3)

@@ -33,10 +33,13 @@ pub(crate) struct Shared {
     /// Networks of our interfaces.
     pub(crate) networks: Mutex<Vec<Network>>,
     connections: Mutex<BTreeMap<ConnId, Arc<Connection>>>,
-    streams: Mutex<BTreeMap<StreamId, (Arc<Connection>, Arc<Outbox>)>>,
+    streams: Mutex<BTreeMap<StreamId, Writer>>,
     last_connection: AtomicU64,
     last_stream: AtomicU64,
 }
+
+/// Where a stream is written: its connection, to be woken, and its queue.
+type Writer = (Arc<Connection>, Arc<Outbox>);
 
 /// Bounds of a lane, in bytes and streams.
 #[derive(Debug, Clone, Copy)]

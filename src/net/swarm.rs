@@ -224,7 +224,7 @@ impl Driver {
         self.swarm.behaviour_mut().refill();
         let now = self.seconds;
         self.unsent.retain(|unsent| unsent.until > now);
-        if self.seconds % REPEAT_SECONDS == 0 {
+        if self.seconds.is_multiple_of(REPEAT_SECONDS) {
             for event in self.neighbours.all() {
                 self.report(event);
             }
@@ -268,7 +268,25 @@ impl Driver {
                     });
                 }
             }
-            other => tracing::debug!(event = ?other, "the swarm says"),
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                ..
+            } => {
+                tracing::debug!(from = %send_back_addr, %error, "nobody was let in");
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener has trouble");
+            }
+            SwarmEvent::ConnectionEstablished { .. }
+            | SwarmEvent::ConnectionClosed { .. }
+            | SwarmEvent::IncomingConnection { .. }
+            | SwarmEvent::Dialing { .. }
+            | SwarmEvent::NewExternalAddrCandidate { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }
+            | SwarmEvent::NewExternalAddrOfPeer { .. }
+            | _ => {}
         }
     }
 

@@ -15,9 +15,11 @@ use libp2p::core::transport::{
     Boxed, DialOpts, ListenerId, OrTransport, PortUse, Transport, TransportError, TransportEvent,
 };
 use libp2p::core::upgrade::Version;
-use libp2p::multiaddr::{Multiaddr, Protocol};
+use libp2p::multiaddr::Multiaddr;
 use libp2p::{PeerId, identity, noise, quic, tcp, yamux};
 use tokio::time::Sleep;
+
+use crate::net::convert::peer_of;
 
 /// How long a connection may take from the first packet until the peer's key is proven.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,10 +77,7 @@ fn quic_config(key: &identity::Keypair) -> quic::Config {
 /// itself compares only the winner, and would fail the whole dial.
 fn expect_peer(connected: Connected, at: &ConnectedPoint) -> io::Result<Connected> {
     let expected = match at {
-        ConnectedPoint::Dialer { address, .. } => address.iter().find_map(|part| match part {
-            Protocol::P2p(peer) => Some(peer),
-            _ => None,
-        }),
+        ConnectedPoint::Dialer { address, .. } => peer_of(address),
         ConnectedPoint::Listener { .. } => None,
     };
     match expected {
