@@ -64,7 +64,7 @@ async fn picture(found: &Found, wanted: Option<&String>, ansi: bool) -> Result<V
             match found.client.get(&path).await {
                 Ok(picture) => return Ok(picture),
                 Err(error) if error.code == Code::TimedOut => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
