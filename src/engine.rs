@@ -285,19 +285,54 @@ impl Engine {
             }
             NetEvent::Networks(networks) => self.link(LinkInput::Networks(&networks), context),
             NetEvent::AddressExpired => self.link(LinkInput::AddressExpired, context),
-            NetEvent::Discovered { peer, addrs, source } => {
-                self.link(LinkInput::Discovered { peer, addrs: &addrs, source }, context);
+            NetEvent::Discovered {
+                peer,
+                addrs,
+                source,
+            } => {
+                self.link(
+                    LinkInput::Discovered {
+                        peer,
+                        addrs: &addrs,
+                        source,
+                    },
+                    context,
+                );
             }
-            NetEvent::Connected { conn, peer, outbound, path, member } => {
-                let input = LinkInput::Connected { conn, peer, outbound, path, member };
+            NetEvent::Connected {
+                conn,
+                peer,
+                outbound,
+                path,
+                member,
+            } => {
+                let input = LinkInput::Connected {
+                    conn,
+                    peer,
+                    outbound,
+                    path,
+                    member,
+                };
                 self.link(input, context);
             }
             NetEvent::Disconnected { conn, ended } => {
                 self.drop_streams(conn, context);
-                self.link(LinkInput::Disconnected { conn, ended: &ended }, context);
+                self.link(
+                    LinkInput::Disconnected {
+                        conn,
+                        ended: &ended,
+                    },
+                    context,
+                );
             }
             NetEvent::DialFailed { peer, reason } => {
-                self.link(LinkInput::DialFailed { peer, reason: &reason }, context);
+                self.link(
+                    LinkInput::DialFailed {
+                        peer,
+                        reason: &reason,
+                    },
+                    context,
+                );
             }
             NetEvent::StreamOpened { conn, stream, lane } => {
                 self.stream_opened(conn, stream, lane, context);
@@ -309,7 +344,12 @@ impl Engine {
             NetEvent::StreamClosed { stream, ended } => {
                 self.stream_closed(stream, &ended, context);
             }
-            NetEvent::Gossip { id, from, topic, data } => {
+            NetEvent::Gossip {
+                id,
+                from,
+                topic,
+                data,
+            } => {
                 let verdict = self.gossip(from, topic, &data, context);
                 context.net(effect::NetEffect::Judge { id, verdict });
             }
@@ -319,7 +359,8 @@ impl Engine {
     /// Gives a fact to the connections and does what they ask.
     fn link(&mut self, input: LinkInput<'_>, context: &mut Context<'_>) {
         let mut outputs = Vec::new();
-        self.links.handle(input, context.now.mono, context.entropy, &mut outputs);
+        self.links
+            .handle(input, context.now.mono, context.entropy, &mut outputs);
         for output in outputs {
             self.linked(output, context);
         }
@@ -335,7 +376,11 @@ impl Engine {
             LinkOutput::Greet(conn) => self.greet(conn, context),
             LinkOutput::Prove { conn, peer } => self.prove(conn, peer, context),
             LinkOutput::Beat(conn) => self.beat(conn, context),
-            LinkOutput::Up { conn, peer, instead_of } => {
+            LinkOutput::Up {
+                conn,
+                peer,
+                instead_of,
+            } => {
                 self.up(conn, peer, instead_of, context);
             }
             LinkOutput::Down { peer } => self.down(peer, context),
@@ -354,8 +399,12 @@ impl Engine {
     /// A connection is gone, and all its streams with it.
     fn drop_streams(&mut self, conn: ConnId, context: &mut Context<'_>) {
         let on_it = |(_, (on, _)): &(&StreamId, &(ConnId, Use))| *on == conn;
-        let gone: Vec<StreamId> =
-            self.streams.iter().filter(on_it).map(|(stream, _)| *stream).collect();
+        let gone: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(on_it)
+            .map(|(stream, _)| *stream)
+            .collect();
         for stream in gone {
             let ended = Ended::Failed("the connection was lost".to_owned());
             self.stream_closed(stream, &ended, context);

@@ -420,7 +420,6 @@ pub const HELD_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Refused changes of a document whose hash is remembered, so that what builds on them is refused too.
 pub const REFUSED_REMEMBERED_MAX: usize = 4096;
 
-
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());

@@ -189,7 +189,13 @@ impl Gate {
             member,
         };
         self.shared.inbox.put(connection.line(), event, None);
-        let known = Known { connection: Arc::clone(&connection), peer, at, ip, packets: 0 };
+        let known = Known {
+            connection: Arc::clone(&connection),
+            peer,
+            at,
+            ip,
+            packets: 0,
+        };
         self.known.insert(id, known);
         Ok(connection)
     }

@@ -1,6 +1,9 @@
 //! Nodes on loopback, with real sockets.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test waits for one of many events")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test waits for one of many events"
+)]
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +31,10 @@ async fn members_exchange_messages_on_every_lane() {
             b.send(ours, b"one");
             b.send(ours, &[9; limits::INPUT_MESSAGE_BYTES_MAX]);
             assert_eq!(a.received(theirs).await, b"one");
-            assert_eq!(a.received(theirs).await, [9; limits::INPUT_MESSAGE_BYTES_MAX]);
+            assert_eq!(
+                a.received(theirs).await,
+                [9; limits::INPUT_MESSAGE_BYTES_MAX]
+            );
             a.send(theirs, b"two");
             assert_eq!(b.received(ours).await, b"two");
             b.net.perform(NetEffect::CloseStream { stream: ours });

@@ -38,12 +38,22 @@ impl Committer {
                 }
             }
         });
-        Self { work, done, under_way: None, queued: None, failed: false }
+        Self {
+            work,
+            done,
+            under_way: None,
+            queued: None,
+            failed: false,
+        }
     }
 
     /// Takes an outcome and returns what may be performed at once.
     pub(crate) fn accept(&mut self, outcome: Outcome) -> Vec<Effect> {
-        let Outcome { persist, effects, live } = outcome;
+        let Outcome {
+            persist,
+            effects,
+            live,
+        } = outcome;
         let mut now = live;
         if self.failed && !persist.is_empty() {
             // Nothing of a batch that cannot be kept is ever sent; its questioners are answered by the driver.
@@ -79,8 +89,16 @@ impl Committer {
             }
             Err(error) => {
                 self.failed = true;
-                let queued = self.queued.take().map(|(_, effects)| effects).unwrap_or_default();
-                let answers = effects.into_iter().chain(queued).filter_map(refused).collect();
+                let queued = self
+                    .queued
+                    .take()
+                    .map(|(_, effects)| effects)
+                    .unwrap_or_default();
+                let answers = effects
+                    .into_iter()
+                    .chain(queued)
+                    .filter_map(refused)
+                    .collect();
                 Err((error, answers))
             }
         }

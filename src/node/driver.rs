@@ -91,7 +91,10 @@ impl Driver {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.asked.insert(request, asked.answer);
-        self.handle(Event::Command { request, command: asked.command });
+        self.handle(Event::Command {
+            request,
+            command: asked.command,
+        });
     }
 
     fn handle(&mut self, event: Event) {
@@ -120,7 +123,9 @@ impl Driver {
             Err((error, answers)) => {
                 tracing::warn!(%error, "a commit failed; nothing of it is sent");
                 self.perform(answers);
-                self.handle(Event::CommitFailed { reason: error.to_string() });
+                self.handle(Event::CommitFailed {
+                    reason: error.to_string(),
+                });
             }
         }
     }

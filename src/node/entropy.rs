@@ -1,5 +1,8 @@
 //! The only place in the node that draws randomness: 32 fresh bytes for each event.
-#![expect(clippy::disallowed_methods, reason = "entropy comes in with the event, and here it comes from")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "entropy comes in with the event, and here it comes from"
+)]
 
 use crate::engine::entropy::Entropy;
 

@@ -109,17 +109,31 @@ impl Running {
 /// The state folder, the network or the command cannot be used.
 pub async fn share(settings: Settings, with: ShareWith) -> Result<Running, CommandError> {
     let parts = Parts::new(&settings)?;
-    let (engine, outcome) =
-        Engine::create(parts.setup.clone(), with.new.clone(), parts.now(), parts.entropy()?)?;
-    let session = engine.replica().map_or(SessionId([0; 32]), |replica| replica.session());
-    let discovery = engine.replica().map(|replica| *replica.discovery()).unwrap_or_default();
+    let (engine, outcome) = Engine::create(
+        parts.setup.clone(),
+        with.new.clone(),
+        parts.now(),
+        parts.entropy()?,
+    )?;
+    let session = engine
+        .replica()
+        .map_or(SessionId([0; 32]), |replica| replica.session());
+    let discovery = engine
+        .replica()
+        .map(|replica| *replica.discovery())
+        .unwrap_or_default();
     let folder = settings
         .folders
         .create_member(session, engine.me(), MemberKind::Host, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
     let found = topic(&discovery, &session, NEARBY);
     let mut running = parts.run(settings, engine, outcome, folder, found)?;
-    let opened = running.handle.command(Command::OpenTerminal { spec: with.terminal }).await?;
+    let opened = running
+        .handle
+        .command(Command::OpenTerminal {
+            spec: with.terminal,
+        })
+        .await?;
     if let Reply::Terminal { id } = opened {
         running.terminal = Some(id);
     }
@@ -173,7 +187,10 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
     let (engine, outcome) =
         Engine::resume(parts.setup.clone(), &records, parts.now(), parts.entropy()?)
             .map_err(|error| CommandError::new(Code::StoreCorrupt, error.to_string()))?;
-    let discovery = engine.replica().map(|replica| *replica.discovery()).unwrap_or_default();
+    let discovery = engine
+        .replica()
+        .map(|replica| *replica.discovery())
+        .unwrap_or_default();
     let found = topic(&discovery, &info.session, NEARBY);
     let open: OpenStore = Box::new(move || Ok(Box::new(store)));
     parts.run_with(settings, engine, outcome, folder, (found, open))
@@ -206,14 +223,20 @@ struct Parts {
 
 impl Parts {
     fn new(settings: &Settings) -> Result<Self, CommandError> {
-        let mark = settings.folders.machine_mark().map_err(|error| folder_failed(&error))?;
+        let mark = settings
+            .folders
+            .machine_mark()
+            .map_err(|error| folder_failed(&error))?;
         let setup = Setup {
             emulators: Arc::new(|cols, rows| Box::new(crate::pty::emulator::contained(cols, rows))),
             machine: mark.secret(),
             lan_only: settings.lan_only,
             bugs: crate::engine::Bugs::default(),
         };
-        Ok(Self { setup, clock: Clock::start() })
+        Ok(Self {
+            setup,
+            clock: Clock::start(),
+        })
     }
 
     fn now(&self) -> Now {
@@ -222,7 +245,10 @@ impl Parts {
 
     fn entropy(&self) -> Result<crate::engine::entropy::Entropy, CommandError> {
         entropy::fresh().map_err(|error| {
-            CommandError::new(Code::Failure, format!("the system gives no randomness: {error}"))
+            CommandError::new(
+                Code::Failure,
+                format!("the system gives no randomness: {error}"),
+            )
         })
     }
 
@@ -254,14 +280,28 @@ impl Parts {
         let kind = folder.kind();
         let network = Net::start(net_config(&settings, &engine, folder.ports()))
             .map_err(|error| net_failed(&error))?;
-        let socket =
-            settings.folders.socket_path(member).map_err(|error| folder_failed(&error))?;
-        let view = engine.view_if_changed(self.now()).unwrap_or_else(|| engine.view(self.now()));
+        let socket = settings
+            .folders
+            .socket_path(member)
+            .map_err(|error| folder_failed(&error))?;
+        let view = engine
+            .view_if_changed(self.now())
+            .unwrap_or_else(|| engine.view(self.now()));
         let (handle, source) = Handle::new(view);
         let (discovered, finds) = mpsc::channel(FOUND_QUEUED_MAX);
         let driver = Driver::new(engine, self.clock, network, finds, open, source);
-        let look = look_around(settings.folders.clone(), found, (member, handle.clone()), discovered);
-        let place = Place { folders: settings.folders, folder, topic: found, socket: socket.clone() };
+        let look = look_around(
+            settings.folders.clone(),
+            found,
+            (member, handle.clone()),
+            discovered,
+        );
+        let place = Place {
+            folders: settings.folders,
+            folder,
+            topic: found,
+            socket: socket.clone(),
+        };
         let registered = keep_registered(place, handle.clone());
         let span = tracing::info_span!("session", session = %session.short(), me = %member.short());
         let task = tokio::spawn(tracing::Instrument::instrument(driver.run(outcome), span));
@@ -332,7 +372,11 @@ async fn look_around(
         };
         for record in records.into_iter().filter(|record| record.member != me) {
             let (peer, addrs) = (record.member, record.listen);
-            let event = NetEvent::Discovered { peer, addrs, source: Source::Folder };
+            let event = NetEvent::Discovered {
+                peer,
+                addrs,
+                source: Source::Folder,
+            };
             if discovered.send(event).await.is_err() {
                 return;
             }
@@ -356,7 +400,11 @@ async fn keep_registered(mut place: Place, handle: Handle) {
     let mut known: (Vec<Addr>, String, String) = Default::default();
     loop {
         let view = views.borrow_and_update().clone();
-        let listen: Vec<Addr> = view.listen.iter().filter_map(|addr| addr.parse().ok()).collect();
+        let listen: Vec<Addr> = view
+            .listen
+            .iter()
+            .filter_map(|addr| addr.parse().ok())
+            .collect();
         let me = view.participants.iter().find(|participant| participant.me);
         let name = me.map(|me| me.name.clone()).unwrap_or_default();
         let now = (listen.clone(), name, view.session.title.clone());
@@ -406,9 +454,15 @@ impl Place {
 fn ports_of(listen: &[Addr]) -> Ports {
     use crate::engine::address::Transport;
     let port = |transport| {
-        listen.iter().find(|addr| addr.transport == transport).map(|addr| addr.port)
+        listen
+            .iter()
+            .find(|addr| addr.transport == transport)
+            .map(|addr| addr.port)
     };
-    Ports { tcp: port(Transport::Tcp), udp: port(Transport::Quic) }
+    Ports {
+        tcp: port(Transport::Tcp),
+        udp: port(Transport::Quic),
+    }
 }
 
 fn folder_failed(error: &FolderError) -> CommandError {

@@ -26,7 +26,9 @@ impl Terminals {
         if let PtyEffect::Spawn(spec) = effect {
             return self.spawn(terminal, spec);
         }
-        let Some(handle) = self.handles.get(&terminal) else { return };
+        let Some(handle) = self.handles.get(&terminal) else {
+            return;
+        };
         let done = match effect {
             PtyEffect::Write(input) => handle.write(&input.into_inner()),
             PtyEffect::DropInput => {
@@ -51,7 +53,11 @@ impl Terminals {
         let spec = unix::PtySpec {
             argv: spec.argv.into_iter().map(Into::into).collect(),
             cwd: spec.cwd,
-            env: spec.env.into_iter().map(|(name, value)| (name.into(), Some(value.into()))).collect(),
+            env: spec
+                .env
+                .into_iter()
+                .map(|(name, value)| (name.into(), Some(value.into())))
+                .collect(),
             cols: spec.cols,
             rows: spec.rows,
         };
@@ -61,7 +67,8 @@ impl Terminals {
                 self.events.insert(terminal, events);
             }
             Err(error) => {
-                self.facts.push_back((terminal, PtyEvent::Failed(error.to_string())));
+                self.facts
+                    .push_back((terminal, PtyEvent::Failed(error.to_string())));
             }
         }
     }
