@@ -15,7 +15,7 @@ mod nodes;
 mod output;
 mod peers;
 mod resume;
-mod run;
+mod foreground;
 mod screen;
 mod session;
 mod share;

@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
 use crate::cli::invite::TicketRole;
-use crate::cli::run::{Attached, Shown, settings};
+use crate::cli::foreground::{self, Attached, Shown, settings};
 use crate::cli::values::{self, Expiry, Size};
-use crate::cli::{Context, ask, run};
+use crate::cli::{Context, ask};
 use crate::engine::NewSession;
 use crate::engine::address::Addr;
 use crate::engine::capability::Role;
@@ -107,11 +107,11 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
     if let Some(file) = &args.ticket_file {
         write_ticket(file, &ticket)?;
     }
-    let serving = run::serve(context, &running)?;
+    let serving = foreground::serve(context, &running)?;
     let command = format!("collab-p2p join {ticket}");
     let attached = if headless {
         announce(context, &running, &ticket);
-        run::headless(context, &running.handle).await
+        foreground::headless(context, &running.handle).await
     } else {
         let block = block(&running, &args, &command);
         block.iter().for_each(|line| context.output.line(line));
@@ -123,13 +123,13 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             fixed: args.size.is_some(),
             block: Some(block.clone()),
         };
-        let attached = run::attached(context, running.handle.clone(), shown).await;
+        let attached = foreground::attached(context, running.handle.clone(), shown).await;
         if !matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_)))) {
             block.iter().for_each(|line| context.output.line(line));
         }
         attached
     };
-    let reason = run::finish(running, serving, &attached).await;
+    let reason = foreground::finish(running, serving, &attached).await;
     ended(context, attached?, &reason, args.return_status)
 }
 
@@ -152,7 +152,7 @@ fn ended(
                 .say(&format!("the session has ended{status}"));
             Ok(0)
         }
-        (_, reason) => run::exit_code(context, reason),
+        (_, reason) => foreground::exit_code(context, reason),
     }
 }
 
@@ -177,9 +177,9 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
     };
     let expires = args.expires.unwrap_or(default_expiry(&context.config)?);
     let new = NewSession {
-        name: run::name(context, args.name.as_ref())?,
+        name: foreground::name(context, args.name.as_ref())?,
         title: title.clone(),
-        ask: args.ask.given().unwrap_or(run::ask_of(&file.share.ask)),
+        ask: args.ask.given().unwrap_or(foreground::ask_of(&file.share.ask)),
         control,
     };
     let terminal = TerminalSpec {
