@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
-use crate::cli::invite::TicketRole;
 use crate::cli::foreground::{self, Attached, Shown, settings};
+use crate::cli::invite::TicketRole;
 use crate::cli::values::{self, Expiry, Size};
 use crate::cli::{Context, ask};
 use crate::engine::NewSession;
@@ -179,7 +179,10 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
     let new = NewSession {
         name: foreground::name(context, args.name.as_ref())?,
         title: title.clone(),
-        ask: args.ask.given().unwrap_or(foreground::ask_of(&file.share.ask)),
+        ask: args
+            .ask
+            .given()
+            .unwrap_or(foreground::ask_of(&file.share.ask)),
         control,
     };
     let terminal = TerminalSpec {
@@ -302,7 +305,7 @@ fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
         .find(|invite| Some(invite.id) == running.invite);
     let role = invite.map_or("viewer", |invite| invite.role.name());
     let until = match invite.and_then(|invite| invite.expires) {
-        Some(until) => format!("until {}", crate::cli::output::time(until)),
+        Some(until) => format!("until {}", minute(until)),
         None => "without end".to_owned(),
     };
     let title = crate::engine::documents::text::inert(&view.session.title);
@@ -321,6 +324,13 @@ fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
         lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
     }
     lines
+}
+
+/// A moment to the minute: `2026-11-21 10:33 UTC`.
+fn minute(at: crate::engine::time::Wall) -> String {
+    let text = crate::cli::output::time(at);
+    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+    format!("{date} {} UTC", time.chars().take(5).collect::<String>())
 }
 
 /// Puts a text into the clipboard by the terminal's own means (OSC 52).
