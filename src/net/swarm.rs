@@ -221,7 +221,7 @@ impl Driver {
 
     fn on_second(&mut self) {
         self.seconds = self.seconds.wrapping_add(1);
-        self.swarm.behaviour_mut().refill();
+        self.swarm.behaviour_mut().on_second();
         let now = self.seconds;
         self.unsent.retain(|unsent| unsent.until > now);
         if self.seconds.is_multiple_of(REPEAT_SECONDS) {
