@@ -15,6 +15,7 @@ mod nodes;
 mod output;
 mod peers;
 mod resume;
+mod foreground;
 mod screen;
 mod session;
 mod share;
@@ -31,7 +32,13 @@ use crate::cli::output::Output;
 
 /// Share a live terminal peer to peer: no server, read-only by default, end-to-end encrypted.
 #[derive(Debug, Parser)]
-#[command(name = "collab-p2p", version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "collab-p2p",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -43,7 +50,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The session meant: its title, or its id (6 characters suffice)
-    #[arg(short = 's', long, global = true, value_name = "NAME|ID", env = "COLLAB_P2P_SESSION")]
+    #[arg(
+        short = 's',
+        long,
+        global = true,
+        value_name = "NAME|ID",
+        env = "COLLAB_P2P_SESSION"
+    )]
     session: Option<String>,
     /// The terminal meant, by id (6 characters suffice) or title
     #[arg(short = 't', long = "term", global = true, value_name = "TERM")]
@@ -153,7 +166,11 @@ fn usage(error: &clap::Error, json: bool) -> i32 {
         return 0;
     }
     let text = error.render().to_string();
-    let message = text.trim_start_matches("error: ").split("\n\n").next().unwrap_or_default();
+    let message = text
+        .trim_start_matches("error: ")
+        .split("\n\n")
+        .next()
+        .unwrap_or_default();
     let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     let error = CliError::new(Code::Usage, message);
     error.print(json);
@@ -164,7 +181,12 @@ fn run(cli: Cli) -> Result<i32, CliError> {
     let env = config::Environment::read();
     let config = Config::load(&cli.global, &env)?;
     let output = Output::new(&cli.global, &env);
-    let context = Context { global: cli.global, env, config, output };
+    let context = Context {
+        global: cli.global,
+        env,
+        config,
+        output,
+    };
     match cli.command {
         Command::Completions(args) => return extras::completions(&args),
         Command::Man(args) => return extras::man(&args),

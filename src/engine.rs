@@ -69,7 +69,7 @@ use crate::engine::view::View;
 pub use crate::engine::member::{Bugs, NewSession};
 
 /// Makes an emulator with so many columns and rows.
-pub type EmulatorFactory = Arc<dyn Fn(u16, u16) -> Box<dyn Emulator> + Send + std::marker::Sync>;
+pub type EmulatorFactory = Arc<dyn Fn(u16, u16) -> Box<dyn Emulator> + Send + Sync>;
 
 /// What an engine is given besides its session.
 #[derive(Clone)]
@@ -234,6 +234,15 @@ impl Engine {
         self.me
     }
 
+    /// The seed of this member's key, which is also its identity on the network.
+    pub fn network_secret(&self) -> [u8; 32] {
+        match &self.phase {
+            Phase::Member(member) => member.replica.key().to_bytes(),
+            Phase::Joining(joining) => joining.key().to_bytes(),
+            Phase::Over => [0; 32],
+        }
+    }
+
     /// What this node holds of its session, once it is a member.
     pub fn replica(&self) -> Option<&replica::Replica> {
         match &self.phase {
@@ -276,19 +285,54 @@ impl Engine {
             }
             NetEvent::Networks(networks) => self.link(LinkInput::Networks(&networks), context),
             NetEvent::AddressExpired => self.link(LinkInput::AddressExpired, context),
-            NetEvent::Discovered { peer, addrs, source } => {
-                self.link(LinkInput::Discovered { peer, addrs: &addrs, source }, context);
+            NetEvent::Discovered {
+                peer,
+                addrs,
+                source,
+            } => {
+                self.link(
+                    LinkInput::Discovered {
+                        peer,
+                        addrs: &addrs,
+                        source,
+                    },
+                    context,
+                );
             }
-            NetEvent::Connected { conn, peer, outbound, path, member } => {
-                let input = LinkInput::Connected { conn, peer, outbound, path, member };
+            NetEvent::Connected {
+                conn,
+                peer,
+                outbound,
+                path,
+                member,
+            } => {
+                let input = LinkInput::Connected {
+                    conn,
+                    peer,
+                    outbound,
+                    path,
+                    member,
+                };
                 self.link(input, context);
             }
             NetEvent::Disconnected { conn, ended } => {
                 self.drop_streams(conn, context);
-                self.link(LinkInput::Disconnected { conn, ended: &ended }, context);
+                self.link(
+                    LinkInput::Disconnected {
+                        conn,
+                        ended: &ended,
+                    },
+                    context,
+                );
             }
             NetEvent::DialFailed { peer, reason } => {
-                self.link(LinkInput::DialFailed { peer, reason: &reason }, context);
+                self.link(
+                    LinkInput::DialFailed {
+                        peer,
+                        reason: &reason,
+                    },
+                    context,
+                );
             }
             NetEvent::StreamOpened { conn, stream, lane } => {
                 self.stream_opened(conn, stream, lane, context);
@@ -300,7 +344,12 @@ impl Engine {
             NetEvent::StreamClosed { stream, ended } => {
                 self.stream_closed(stream, &ended, context);
             }
-            NetEvent::Gossip { id, from, topic, data } => {
+            NetEvent::Gossip {
+                id,
+                from,
+                topic,
+                data,
+            } => {
                 let verdict = self.gossip(from, topic, &data, context);
                 context.net(effect::NetEffect::Judge { id, verdict });
             }
@@ -310,7 +359,8 @@ impl Engine {
     /// Gives a fact to the connections and does what they ask.
     fn link(&mut self, input: LinkInput<'_>, context: &mut Context<'_>) {
         let mut outputs = Vec::new();
-        self.links.handle(input, context.now.mono, context.entropy, &mut outputs);
+        self.links
+            .handle(input, context.now.mono, context.entropy, &mut outputs);
         for output in outputs {
             self.linked(output, context);
         }
@@ -326,7 +376,11 @@ impl Engine {
             LinkOutput::Greet(conn) => self.greet(conn, context),
             LinkOutput::Prove { conn, peer } => self.prove(conn, peer, context),
             LinkOutput::Beat(conn) => self.beat(conn, context),
-            LinkOutput::Up { conn, peer, instead_of } => {
+            LinkOutput::Up {
+                conn,
+                peer,
+                instead_of,
+            } => {
                 self.up(conn, peer, instead_of, context);
             }
             LinkOutput::Down { peer } => self.down(peer, context),
@@ -345,8 +399,12 @@ impl Engine {
     /// A connection is gone, and all its streams with it.
     fn drop_streams(&mut self, conn: ConnId, context: &mut Context<'_>) {
         let on_it = |(_, (on, _)): &(&StreamId, &(ConnId, Use))| *on == conn;
-        let gone: Vec<StreamId> =
-            self.streams.iter().filter(on_it).map(|(stream, _)| *stream).collect();
+        let gone: Vec<StreamId> = self
+            .streams
+            .iter()
+            .filter(on_it)
+            .map(|(stream, _)| *stream)
+            .collect();
         for stream in gone {
             let ended = Ended::Failed("the connection was lost".to_owned());
             self.stream_closed(stream, &ended, context);

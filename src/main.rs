@@ -1,3 +1,5 @@
 //! The command line program.
 
-fn main() {}
+fn main() {
+    std::process::exit(collab_p2p::cli::main());
+}

@@ -32,13 +32,20 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
     let found = nodes::one(context).await?;
     if let Some(said) = &args.text {
         let said = if said == "-" { stdin()? } else { said.clone() };
-        let answer = found.client.post("/api/v1/messages", &json!({"text": said})).await?;
+        let answer = found
+            .client
+            .post("/api/v1/messages", &json!({"text": said}))
+            .await?;
         if context.output.json {
             context.output.value(&answer);
         }
         return Ok(0);
     }
-    let mut events = if args.follow { Some(found.client.events().await?) } else { None };
+    let mut events = if args.follow {
+        Some(found.client.events().await?)
+    } else {
+        None
+    };
     let path = match args.since {
         Some(since) => format!("/api/v1/messages?since={}", ago(since)),
         None => "/api/v1/messages".to_owned(),
@@ -71,18 +78,24 @@ fn print(context: &Context, message: &Value) {
     }
     let field = |key: &str| message.get(key).map(shown).unwrap_or_default();
     let time: String = text(message, "time").chars().skip(11).take(8).collect();
-    context.output.line(&format!("{time} {}: {}", field("name"), field("text")));
+    context
+        .output
+        .line(&format!("{time} {}: {}", field("name"), field("text")));
 }
 
 fn stdin() -> Result<String, CliError> {
     let mut said = String::new();
-    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX).read_to_string(&mut said);
+    let read = std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX)
+        .read_to_string(&mut said);
     read.map_err(|error| CliError::new(Code::Usage, format!("stdin is no text: {error}")))?;
     Ok(said.trim_end_matches('\n').to_owned())
 }
 
-/// The moment so long ago, as the API reads it: milliseconds since 1970.
-fn ago(since: std::time::Duration) -> u64 {
+/// The moment so long ago, as the API reads it.
+fn ago(since: std::time::Duration) -> String {
     let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    crate::node::clock::wall().0.saturating_sub(since)
+    let at = crate::engine::time::Wall(crate::node::clock::wall().0.saturating_sub(since));
+    crate::cli::output::time(at)
 }

@@ -119,25 +119,40 @@ pub(crate) struct Log {
 impl Default for Share {
     fn default() -> Self {
         let text = str::to_owned;
-        Self { role: text("viewer"), ask: text("auto"), control: text("ask"), expires: text("24h") }
+        Self {
+            role: text("viewer"),
+            ask: text("auto"),
+            control: text("ask"),
+            expires: text("24h"),
+        }
     }
 }
 
 impl Default for Terminal {
     fn default() -> Self {
-        Self { shell: String::new(), prefix: "C-]".to_owned() }
+        Self {
+            shell: String::new(),
+            prefix: "C-]".to_owned(),
+        }
     }
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { listen: Vec::new(), mdns: true, lan_only: false }
+        Self {
+            listen: Vec::new(),
+            mdns: true,
+            lan_only: false,
+        }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), dir: String::new() }
+        Self {
+            level: "info".to_owned(),
+            dir: String::new(),
+        }
     }
 }
 
@@ -166,17 +181,33 @@ impl Config {
             None => None,
         };
         let Some(text) = text else {
-            return Ok(Self { file: File::default(), path, set: Vec::new(), warnings: Vec::new() });
+            return Ok(Self {
+                file: File::default(),
+                path,
+                set: Vec::new(),
+                warnings: Vec::new(),
+            });
         };
         let broken = |error: &dyn std::fmt::Display| {
-            let place = path.as_deref().unwrap_or(Path::new("")).display().to_string();
+            let place = path
+                .as_deref()
+                .unwrap_or(Path::new(""))
+                .display()
+                .to_string();
             CliError::new(Code::ConfigBroken, format!("{place}: {error}"))
         };
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| broken(&error))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| broken(&error))?;
         let file: File = toml::from_str(&text).map_err(|error| broken(&error))?;
         check(&file).map_err(|error| broken(&error))?;
         let (set, warnings) = survey(&table);
-        Ok(Self { file, path, set, warnings })
+        Ok(Self {
+            file,
+            path,
+            set,
+            warnings,
+        })
     }
 
     /// Every setting with its value and origin: `file` or `default`.
@@ -184,10 +215,16 @@ impl Config {
         let mut listed = BTreeMap::new();
         let table = toml::Table::try_from(&self.file).unwrap_or_default();
         for (section, values) in table {
-            let Some(values) = values.as_table() else { continue };
+            let Some(values) = values.as_table() else {
+                continue;
+            };
             for (key, value) in values {
                 let name = format!("{section}.{key}");
-                let origin = if self.set.contains(&name) { "file" } else { "default" };
+                let origin = if self.set.contains(&name) {
+                    "file"
+                } else {
+                    "default"
+                };
                 listed.insert(name, (value.clone(), origin));
             }
         }
@@ -223,14 +260,21 @@ fn check(file: &File) -> Result<(), String> {
         addr.parse::<crate::engine::address::Addr>()
             .map_err(|error| format!("network.listen: {error}"))?;
     }
-    one_of("log.level", &file.log.level, &["error", "warn", "info", "debug", "trace"])
+    one_of(
+        "log.level",
+        &file.log.level,
+        &["error", "warn", "info", "debug", "trace"],
+    )
 }
 
 fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
     if known.contains(&value) {
         return Ok(());
     }
-    Err(format!("{key} is `{value}`, expected one of {}", known.join(", ")))
+    Err(format!(
+        "{key} is `{value}`, expected one of {}",
+        known.join(", ")
+    ))
 }
 
 /// The keys that are set, and a warning with a suggestion for each unknown one.
@@ -240,13 +284,17 @@ fn survey(table: &toml::Table) -> (Vec<String>, Vec<String>) {
         .iter()
         .flat_map(|(section, values)| {
             let keys = values.as_table().into_iter().flat_map(toml::Table::keys);
-            keys.map(move |key| format!("{section}.{key}")).collect::<Vec<_>>()
+            keys.map(move |key| format!("{section}.{key}"))
+                .collect::<Vec<_>>()
         })
         .collect();
     let (mut set, mut warnings) = (Vec::new(), Vec::new());
     for (section, values) in table {
         let keys: Vec<String> = match values.as_table() {
-            Some(values) => values.keys().map(|key| format!("{section}.{key}")).collect(),
+            Some(values) => values
+                .keys()
+                .map(|key| format!("{section}.{key}"))
+                .collect(),
             None => vec![section.clone()],
         };
         for key in keys {
@@ -261,7 +309,10 @@ fn survey(table: &toml::Table) -> (Vec<String>, Vec<String>) {
 }
 
 fn unknown(key: &str, known: &[String]) -> String {
-    let near = known.iter().map(|known| (strsim::damerau_levenshtein(key, known), known)).min();
+    let near = known
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(key, known), known))
+        .min();
     match near {
         Some((distance, near)) if distance <= 4 => {
             format!("unknown setting `{key}`; did you mean `{near}`?")
@@ -276,12 +327,17 @@ mod tests {
 
     #[test]
     fn an_unknown_setting_is_named_with_the_nearest_known_one() {
-        let table: toml::Table = "[network]\nmdsn = false\n[share]\nrole = \"viewer\"".parse().unwrap();
+        let table: toml::Table = "[network]\nmdsn = false\n[share]\nrole = \"viewer\""
+            .parse()
+            .unwrap();
 
         let (set, warnings) = survey(&table);
 
         assert_eq!(set, ["share.role"]);
-        assert_eq!(warnings, ["unknown setting `network.mdsn`; did you mean `network.mdns`?"]);
+        assert_eq!(
+            warnings,
+            ["unknown setting `network.mdsn`; did you mean `network.mdns`?"]
+        );
     }
 
     #[test]

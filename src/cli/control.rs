@@ -64,7 +64,9 @@ pub(crate) async fn run(context: &Context, args: &ControlArgs) -> Result<i32, Cl
     let found = nodes::one(context).await?;
     let terminal = nodes::terminal(context, &found).await?;
     match &args.verb {
-        Verb::Request { wait, timeout } => request(context, &found, &terminal, *wait, *timeout).await,
+        Verb::Request { wait, timeout } => {
+            request(context, &found, &terminal, *wait, *timeout).await
+        }
         Verb::Grant { who, duration } => {
             let who = nodes::who(&found, who).await?;
             let seconds = duration.map(|duration| duration.as_secs());
@@ -73,7 +75,16 @@ pub(crate) async fn run(context: &Context, args: &ControlArgs) -> Result<i32, Cl
             done(context, &answer, "control is granted");
             Ok(0)
         }
-        Verb::Release => simple(context, &found, &terminal, "release", "control is given back").await,
+        Verb::Release => {
+            simple(
+                context,
+                &found,
+                &terminal,
+                "release",
+                "control is given back",
+            )
+            .await
+        }
         Verb::Revoke => simple(context, &found, &terminal, "revoke", "control is revoked").await,
         Verb::Take => simple(context, &found, &terminal, "take", "control is taken").await,
         Verb::Lock => simple(context, &found, &terminal, "lock", "input is locked").await,
@@ -90,7 +101,10 @@ async fn simple(
     sentence: &str,
 ) -> Result<i32, CliError> {
     let path = format!("/api/v1/control/{verb}");
-    let answer = found.client.post(&path, &json!({"terminal": terminal})).await?;
+    let answer = found
+        .client
+        .post(&path, &json!({"terminal": terminal}))
+        .await?;
     done(context, &answer, sentence);
     Ok(0)
 }
@@ -102,9 +116,15 @@ async fn request(
     wait: bool,
     timeout: Duration,
 ) -> Result<i32, CliError> {
-    let mut events = if wait { Some(found.client.events().await?) } else { None };
-    let answer =
-        found.client.post("/api/v1/control/request", &json!({"terminal": terminal})).await?;
+    let mut events = if wait {
+        Some(found.client.events().await?)
+    } else {
+        None
+    };
+    let answer = found
+        .client
+        .post("/api/v1/control/request", &json!({"terminal": terminal}))
+        .await?;
     let Some(events) = &mut events else {
         done(context, &answer, "the host is asked");
         return Ok(0);
@@ -139,7 +159,10 @@ async fn request(
 }
 
 async fn decision_in_state(found: &Found, terminal: &str) -> Result<Option<bool>, CliError> {
-    let control = found.client.get(&format!("/api/v1/control?terminal={terminal}")).await?;
+    let control = found
+        .client
+        .get(&format!("/api/v1/control?terminal={terminal}"))
+        .await?;
     let mine = control.get("mine") == Some(&Value::Bool(true));
     Ok(mine.then_some(true))
 }
@@ -157,11 +180,18 @@ fn decision(event: &Value, terminal: &str, me: &str) -> Option<bool> {
 }
 
 fn me(found: &Found) -> String {
-    found.session.get("me").map(|me| text(me, "id")).unwrap_or_default()
+    found
+        .session
+        .get("me")
+        .map(|me| text(me, "id"))
+        .unwrap_or_default()
 }
 
 async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32, CliError> {
-    let control = found.client.get(&format!("/api/v1/control?terminal={terminal}")).await?;
+    let control = found
+        .client
+        .get(&format!("/api/v1/control?terminal={terminal}"))
+        .await?;
     if context.output.json {
         context.output.value(&control);
         return Ok(0);
@@ -172,7 +202,11 @@ async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32,
         holder => format!("{holder} has control"),
     };
     let locked = control.get("locked") == Some(&Value::Bool(true));
-    context.output.line(&if locked { format!("{line}; input is locked") } else { line });
+    context.output.line(&if locked {
+        format!("{line}; input is locked")
+    } else {
+        line
+    });
     for request in control.get("requests").map(items).unwrap_or_default() {
         let name = request.get("name").map(shown).unwrap_or_default();
         context.output.line(&format!("{name} asks for control"));

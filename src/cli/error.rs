@@ -20,7 +20,11 @@ pub struct CliError {
 impl CliError {
     /// A failure with the code's own help.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: None }
+        Self {
+            code,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// The same failure with better help.
@@ -100,12 +104,20 @@ pub fn exit_code(code: Code) -> i32 {
 /// What to do next, where nothing better is known.
 pub fn help(code: Code) -> &'static str {
     match code {
-        Code::Failure => "run the command again with -v and read the log (`collab-p2p config path`)",
+        Code::Failure => {
+            "run the command again with -v and read the log (`collab-p2p config path`)"
+        }
         Code::Usage => "`collab-p2p --help` lists commands and flags",
-        Code::NoTerminal => "run it in a terminal, or with --headless and the verbs `screen` and `type`",
-        Code::TicketMissing => "give the ticket that `collab-p2p share` printed, or `-` to read it from stdin",
+        Code::NoTerminal => {
+            "run it in a terminal, or with --headless and the verbs `screen` and `type`"
+        }
+        Code::TicketMissing => {
+            "give the ticket that `collab-p2p share` printed, or `-` to read it from stdin"
+        }
         Code::TicketEmpty => "copy the whole line that `collab-p2p share` printed",
-        Code::TicketForeign => "a ticket begins with cp2p1; copy the line that `collab-p2p share` printed",
+        Code::TicketForeign => {
+            "a ticket begins with cp2p1; copy the line that `collab-p2p share` printed"
+        }
         Code::TicketTruncated => "the end is missing; copy the whole line, it has no line break",
         Code::TicketMalformed => "some character is wrong; copy the line instead of typing it",
         Code::TicketTooLong => "a ticket is one line of at most 8 KiB",
@@ -114,8 +126,12 @@ pub fn help(code: Code) -> &'static str {
         }
         Code::PasswordWrong => "ask the host for the password",
         Code::AdmissionRefused => "ask the host; `collab-p2p invite create` makes another ticket",
-        Code::ApprovalTimeout => "ask the host to be ready for `collab-p2p approve`, then join again",
-        Code::PeerUnreachable => "check that the host runs and is on this network; --addr names an address",
+        Code::ApprovalTimeout => {
+            "ask the host to be ready for `collab-p2p approve`, then join again"
+        }
+        Code::PeerUnreachable => {
+            "check that the host runs and is on this network; --addr names an address"
+        }
         Code::TimedOut => "try again, or wait longer with --timeout",
         Code::NotPermitted => "ask somebody with that right; `collab-p2p who` shows roles",
         Code::LeaseNotHeld => "ask for control: `collab-p2p control request --wait`, or Ctrl-] r",

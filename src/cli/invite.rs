@@ -71,7 +71,13 @@ enum Verb {
 pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, CliError> {
     let found = nodes::one(context).await?;
     match &args.verb {
-        Verb::Create { role, expires, ask, no_addrs, copy } => {
+        Verb::Create {
+            role,
+            expires,
+            ask,
+            no_addrs,
+            copy,
+        } => {
             let seconds = expires.0.map(|duration| duration.as_secs());
             let body = json!({
                 "role": role.word(),
@@ -88,7 +94,9 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
                 context.output.value(&invites);
             } else {
                 let rows: Vec<Vec<String>> = items(&invites).iter().map(row).collect();
-                context.output.table(&["INVITE", "ROLE", "STATE", "USED", "EXPIRES"], &rows);
+                context
+                    .output
+                    .table(&["INVITE", "ROLE", "STATE", "USED", "EXPIRES"], &rows);
             }
         }
         Verb::Show { id, copy } => {
@@ -98,9 +106,15 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
                     let codes = (Code::NoInvite, Code::Usage);
                     text(nodes::pick(items(&invites), "id", id, codes)?, "id")
                 }
-                None => items(&invites).last().map(|invite| text(invite, "id")).ok_or_else(|| {
-                    CliError::new(Code::NoInvite, "this session has no invitation that can be shown")
-                })?,
+                None => items(&invites)
+                    .last()
+                    .map(|invite| text(invite, "id"))
+                    .ok_or_else(|| {
+                        CliError::new(
+                            Code::NoInvite,
+                            "this session has no invitation that can be shown",
+                        )
+                    })?,
             };
             let invite = found.client.get(&format!("/api/v1/invites/{id}")).await?;
             print(context, &invite, *copy);

@@ -28,7 +28,11 @@ pub(crate) async fn all(context: &Context) -> Result<Vec<Found>, CliError> {
     for record in folders(context)?.own_nodes() {
         let client = Client::new(record.socket.clone());
         if let Ok(session) = client.get("/api/v1/session").await {
-            found.push(Found { client, record, session });
+            found.push(Found {
+                client,
+                record,
+                session,
+            });
         }
     }
     Ok(found)
@@ -74,7 +78,13 @@ fn same_session(found: &[Found]) -> bool {
 }
 
 fn describe(found: &Found) -> String {
-    let text = |key: &str| found.session.get(key).map(crate::cli::output::shown).unwrap_or_default();
+    let text = |key: &str| {
+        found
+            .session
+            .get(key)
+            .map(crate::cli::output::shown)
+            .unwrap_or_default()
+    };
     let me = found.session.get("me").and_then(|me| me.get("name"));
     let me = me.map(crate::cli::output::shown).unwrap_or_default();
     let id: String = text("id").chars().take(10).collect();
@@ -83,7 +93,10 @@ fn describe(found: &Found) -> String {
 
 /// Whether `wanted` names `value`: its name without regard to case, or at least 6 characters of its id.
 pub(crate) fn names(value: &Value, name_key: &str, wanted: &str) -> bool {
-    let name = value.get(name_key).and_then(Value::as_str).unwrap_or_default();
+    let name = value
+        .get(name_key)
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
     name.to_lowercase() == wanted.to_lowercase()
         || (wanted.len() >= 6 && id.starts_with(&wanted.to_lowercase()))
@@ -96,13 +109,22 @@ pub(crate) fn pick<'a>(
     wanted: &str,
     (none, several): (Code, Code),
 ) -> Result<&'a Value, CliError> {
-    let fits: Vec<&Value> = list.iter().filter(|value| names(value, name_key, wanted)).collect();
+    let fits: Vec<&Value> = list
+        .iter()
+        .filter(|value| names(value, name_key, wanted))
+        .collect();
     match fits.as_slice() {
         [one] => Ok(*one),
-        [] => Err(CliError::new(none, format!("nothing here is called `{wanted}`"))),
+        [] => Err(CliError::new(
+            none,
+            format!("nothing here is called `{wanted}`"),
+        )),
         many => {
-            let ids: Vec<&str> =
-                many.iter().filter_map(|value| value.get("id")).filter_map(Value::as_str).collect();
+            let ids: Vec<&str> = many
+                .iter()
+                .filter_map(|value| value.get("id"))
+                .filter_map(Value::as_str)
+                .collect();
             let message = format!("several are called `{wanted}`: {}", ids.join(", "));
             Err(CliError::new(several, message))
         }
@@ -113,9 +135,10 @@ pub(crate) fn pick<'a>(
 pub(crate) fn items(value: &Value) -> &[Value] {
     match value {
         Value::Array(items) => items,
-        Value::Object(object) => {
-            object.get("items").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-        }
+        Value::Object(object) => object
+            .get("items")
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => &[],
     }
 }
@@ -124,7 +147,10 @@ pub(crate) fn items(value: &Value) -> &[Value] {
 pub(crate) async fn who(found: &Found, wanted: &str) -> Result<String, CliError> {
     let participants = found.client.get("/api/v1/participants").await?;
     let codes = (Code::NoParticipant, Code::WhichParticipant);
-    Ok(text(pick(items(&participants), "name", wanted, codes)?, "id"))
+    Ok(text(
+        pick(items(&participants), "name", wanted, codes)?,
+        "id",
+    ))
 }
 
 /// The id of the terminal meant: by `-t`, else the only open one.
@@ -139,7 +165,10 @@ pub(crate) async fn terminal(context: &Context, found: &Found) -> Result<String,
     let open: Vec<&Value> = terminals.iter().filter(open).collect();
     match open.as_slice() {
         [one] => Ok(text(one, "id")),
-        [] => Err(CliError::new(codes.0, "no terminal is open in this session")),
+        [] => Err(CliError::new(
+            codes.0,
+            "no terminal is open in this session",
+        )),
         many => {
             let ids: Vec<String> = many.iter().map(|terminal| text(terminal, "id")).collect();
             let message = format!("several terminals are open: {}", ids.join(", "));
@@ -150,5 +179,9 @@ pub(crate) async fn terminal(context: &Context, found: &Found) -> Result<String,
 
 /// A text field, empty if absent.
 pub(crate) fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

@@ -27,7 +27,11 @@ impl Output {
             ColourWhen::Never => false,
             ColourWhen::Auto => !env.no_color && !dumb && std::io::stdout().is_terminal(),
         };
-        Self { json: global.json, colour: colour && !global.json, quiet: global.quiet }
+        Self {
+            json: global.json,
+            colour: colour && !global.json,
+            quiet: global.quiet,
+        }
     }
 
     /// A line of data.
@@ -57,7 +61,11 @@ impl Output {
         }
         let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
         let styled = padded(&head, &widths);
-        self.line(&if self.colour { format!("\x1b[1m{styled}\x1b[0m") } else { styled });
+        self.line(&if self.colour {
+            format!("\x1b[1m{styled}\x1b[0m")
+        } else {
+            styled
+        });
         for row in rows {
             self.line(&padded(row, &widths));
         }
@@ -85,7 +93,21 @@ pub(crate) fn shown(value: &Value) -> String {
     }
 }
 
+/// A moment in RFC 3339.
+pub(crate) fn time(at: crate::engine::time::Wall) -> String {
+    let time = serde_json::to_value(crate::gateway::json::Time(at));
+    time.ok()
+        .as_ref()
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
 fn write(to: &mut dyn Write, text: &str) {
     // A reader that has gone away is no reason to fail; what counts was done before it was printed.
-    drop(to.write_all(text.as_bytes()).and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush()));
+    drop(
+        to.write_all(text.as_bytes())
+            .and_then(|()| to.write_all(b"\n"))
+            .and_then(|()| to.flush()),
+    );
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::nodes::{self, Found, items, text};
 use crate::cli::output::shown;
-use crate::cli::Context;
 
 /// Print once, or again and again.
 #[derive(Debug, Args)]
@@ -74,8 +74,13 @@ fn print_status(context: &Context, status: &Value) {
             field("name")
         ));
     }
-    let rows: Vec<Vec<String>> =
-        status.get("participants").map(items).unwrap_or_default().iter().map(participant_row).collect();
+    let rows: Vec<Vec<String>> = status
+        .get("participants")
+        .map(items)
+        .unwrap_or_default()
+        .iter()
+        .map(participant_row)
+        .collect();
     output.table(&PARTICIPANT_HEAD, &rows);
 }
 
@@ -85,7 +90,10 @@ fn network_line(network: &Value) -> String {
         "catching-up" => format!("catching up, {} to come", shown(&network["waiting"])),
         "offline" => {
             let waits = text(network, "waits_for");
-            format!("offline, {} of ours waiting; {waits}", shown(&network["waiting"]))
+            format!(
+                "offline, {} of ours waiting; {waits}",
+                shown(&network["waiting"])
+            )
         }
         other => other.to_owned(),
     }
@@ -95,8 +103,17 @@ fn terminal_line(terminal: &Value) -> String {
     let field = |key: &str| terminal.get(key).map(shown).unwrap_or_default();
     let id: String = field("id").chars().take(10).collect();
     let open = terminal.get("open") == Some(&Value::Bool(true));
-    let state = if open { "open".to_owned() } else { format!("closed, status {}", field("status")) };
-    format!("{id} {} {}x{} {state}", field("title"), field("cols"), field("rows"))
+    let state = if open {
+        "open".to_owned()
+    } else {
+        format!("closed, status {}", field("status"))
+    };
+    format!(
+        "{id} {} {}x{} {state}",
+        field("title"),
+        field("cols"),
+        field("rows")
+    )
 }
 
 const PARTICIPANT_HEAD: [&str; 7] = ["ID", "NAME", "ROLE", "STATUS", "PATH", "RTT", "LACKS"];
@@ -104,8 +121,12 @@ const PARTICIPANT_HEAD: [&str; 7] = ["ID", "NAME", "ROLE", "STATUS", "PATH", "RT
 fn participant_row(participant: &Value) -> Vec<String> {
     let field = |key: &str| participant.get(key).map(shown).unwrap_or_default();
     let me = participant.get("me") == Some(&Value::Bool(true));
-    let name = if me { format!("{} (me)", field("name")) } else { field("name") };
-    let rtt = participant.get("rtt_ms").and_then(Value::as_f64);
+    let name = if me {
+        format!("{} (me)", field("name"))
+    } else {
+        field("name")
+    };
+    let rtt = participant.get("rtt").and_then(Value::as_f64);
     vec![
         field("id").chars().take(10).collect(),
         name,
@@ -143,7 +164,10 @@ pub(crate) async fn list(context: &Context, args: &WatchArgs) -> Result<i32, Cli
             context.output.value(&Value::Array(sessions));
         } else {
             let rows: Vec<Vec<String>> = sessions.iter().map(session_row).collect();
-            context.output.table(&["SESSION", "TITLE", "NAME", "ROLE", "STATE", "LAST USED"], &rows);
+            context.output.table(
+                &["SESSION", "TITLE", "NAME", "ROLE", "STATE", "LAST USED"],
+                &rows,
+            );
         }
         if !args.watch {
             return Ok(0);
@@ -156,7 +180,9 @@ async fn sessions(context: &Context) -> Result<Vec<Value>, CliError> {
     let running = nodes::all(context).await?;
     let mut sessions = Vec::new();
     for info in nodes::folders(context)?.list() {
-        let found = running.iter().find(|found| found.record.member == info.member);
+        let found = running
+            .iter()
+            .find(|found| found.record.member == info.member);
         let known = found.map_or(Value::Null, |found| found.session.clone());
         let me = known.get("me").map(|me| text(me, "name"));
         sessions.push(json!({
@@ -168,7 +194,7 @@ async fn sessions(context: &Context) -> Result<Vec<Value>, CliError> {
             "title": known.get("title"),
             "name": me,
             "role": known.get("role"),
-            "last_used": crate::gateway::json::rfc3339(info.last_used),
+            "last_used": crate::cli::output::time(info.last_used),
         }));
     }
     Ok(sessions)
@@ -186,7 +212,11 @@ fn session_row(session: &Value) -> Vec<String> {
         field("session").chars().take(10).collect(),
         field("title"),
         field("name"),
-        if field("role").is_empty() { field("kind") } else { field("role") },
+        if field("role").is_empty() {
+            field("kind")
+        } else {
+            field("role")
+        },
         state.to_owned(),
         field("last_used"),
     ]

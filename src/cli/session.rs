@@ -6,7 +6,10 @@ use crate::cli::{Context, nodes};
 /// Ends this membership.
 pub(crate) async fn leave(context: &Context) -> Result<i32, CliError> {
     let found = nodes::one(context).await?;
-    let answer = found.client.post("/api/v1/session/leave", &serde_json::json!({})).await?;
+    let answer = found
+        .client
+        .post("/api/v1/session/leave", &serde_json::json!({}))
+        .await?;
     done(context, &answer, "left the session");
     Ok(0)
 }

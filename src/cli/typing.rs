@@ -55,10 +55,16 @@ pub(crate) async fn run(context: &Context, args: &TypeArgs) -> Result<i32, CliEr
 
 fn stdin() -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let read = std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut bytes);
     read.map_err(|error| CliError::new(Code::Failure, format!("stdin cannot be read: {error}")))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > STDIN_BYTES_MAX {
-        return Err(CliError::new(Code::LimitExceeded, "at most 1 MiB can be typed at once"));
+        return Err(CliError::new(
+            Code::LimitExceeded,
+            "at most 1 MiB can be typed at once",
+        ));
     }
     Ok(bytes)
 }

@@ -36,7 +36,9 @@ pub(crate) fn expiry(text: &str) -> Result<Expiry, String> {
     if text == "never" {
         return Ok(Expiry(None));
     }
-    duration(text).map(|duration| Expiry(Some(duration))).map_err(|error| format!("{error}, or never"))
+    duration(text)
+        .map(|duration| Expiry(Some(duration)))
+        .map_err(|error| format!("{error}, or never"))
 }
 
 /// A terminal's size.
@@ -53,7 +55,10 @@ pub(crate) struct Size {
 pub(crate) fn size(text: &str) -> Result<Size, String> {
     let fail = || format!("`{text}` is no size like 80x24, from 10x2 to 500x300");
     let (cols, rows) = text.split_once('x').ok_or_else(fail)?;
-    let (cols, rows) = (cols.parse().map_err(|_| fail())?, rows.parse().map_err(|_| fail())?);
+    let (cols, rows) = (
+        cols.parse().map_err(|_| fail())?,
+        rows.parse().map_err(|_| fail())?,
+    );
     if !(10..=500).contains(&cols) || !(2..=300).contains(&rows) {
         return Err(fail());
     }
@@ -65,9 +70,17 @@ pub(crate) fn size(text: &str) -> Result<Size, String> {
 /// # Errors
 /// Anything else, and the keys that shells need: C, D, J, M, Z and the escape key.
 pub(crate) fn prefix(text: &str) -> Result<u8, String> {
-    let fail = || format!("`{text}` is no prefix like C-] (Ctrl with C, D, J, M, Z or [ is refused)");
-    let key = text.strip_prefix("C-").filter(|key| key.len() == 1).ok_or_else(fail)?;
-    let byte = key.bytes().next().map(|byte| byte.to_ascii_uppercase()).ok_or_else(fail)?;
+    let fail =
+        || format!("`{text}` is no prefix like C-] (Ctrl with C, D, J, M, Z or [ is refused)");
+    let key = text
+        .strip_prefix("C-")
+        .filter(|key| key.len() == 1)
+        .ok_or_else(fail)?;
+    let byte = key
+        .bytes()
+        .next()
+        .map(|byte| byte.to_ascii_uppercase())
+        .ok_or_else(fail)?;
     if !(b'@'..=b'_').contains(&byte) || b"CDJMZ[".contains(&byte) {
         return Err(fail());
     }
@@ -82,7 +95,17 @@ mod tests {
     fn durations_are_written_with_a_unit() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("24h"), Ok(Duration::from_secs(86_400)));
-        for wrong in ["", "s", "24", "-1s", "0s", "1w", "é", "99999999999999999999d", "1.5h"] {
+        for wrong in [
+            "",
+            "s",
+            "24",
+            "-1s",
+            "0s",
+            "1w",
+            "é",
+            "99999999999999999999d",
+            "1.5h",
+        ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -78,9 +78,9 @@ impl Ip {
     pub fn unmapped(self) -> Self {
         match self {
             Self::V4(_) => self,
-            Self::V6(octets) => {
-                Ipv6Addr::from(octets).to_ipv4_mapped().map_or(self, |v4| Self::V4(v4.octets()))
-            }
+            Self::V6(octets) => Ipv6Addr::from(octets)
+                .to_ipv4_mapped()
+                .map_or(self, |v4| Self::V4(v4.octets())),
         }
     }
 }
@@ -172,7 +172,11 @@ fn parse(text: &str) -> Option<Addr> {
         ("udp", Some("quic-v1")) => Transport::Quic,
         _ => return None,
     };
-    parts.next().is_none().then_some(Addr { ip, port, transport })
+    parts.next().is_none().then_some(Addr {
+        ip,
+        port,
+        transport,
+    })
 }
 
 #[cfg(test)]
@@ -193,14 +197,27 @@ mod tests {
 
     #[test]
     fn what_is_not_spoken_is_no_address() {
-        for text in ["", "/", "/ip4/1.2.3.4", "/dns/x/tcp/1", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/tcp/70000"] {
+        for text in [
+            "",
+            "/",
+            "/ip4/1.2.3.4",
+            "/dns/x/tcp/1",
+            "/ip4/1.2.3.4/udp/1",
+            "/ip4/1.2.3.4/tcp/70000",
+        ] {
             assert!(text.parse::<Addr>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn reach_follows_the_registries() {
-        let reach = |ip: &str| format!("/ip4/{ip}/tcp/1").parse::<Addr>().unwrap().ip.reach();
+        let reach = |ip: &str| {
+            format!("/ip4/{ip}/tcp/1")
+                .parse::<Addr>()
+                .unwrap()
+                .ip
+                .reach()
+        };
         assert_eq!(reach("127.0.0.1"), Reach::Loopback);
         assert_eq!(reach("10.1.2.3"), Reach::Private);
         assert_eq!(reach("100.64.0.1"), Reach::Private);
@@ -214,7 +231,10 @@ mod tests {
 
     #[test]
     fn a_network_holds_what_shares_its_prefix() {
-        let network = Network { ip: Ip::V4([10, 77, 0, 1]), prefix: 23 };
+        let network = Network {
+            ip: Ip::V4([10, 77, 0, 1]),
+            prefix: 23,
+        };
         assert!(network.holds(&Ip::V4([10, 77, 1, 200])));
         assert!(!network.holds(&Ip::V4([10, 77, 2, 1])));
         assert!(!network.holds(&Ip::V6([0; 16])));

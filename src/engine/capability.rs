@@ -563,6 +563,7 @@ mod tests {
             (invite(3, viewing), MODERATORS),
             (invite(2, viewing), &[Owner]),
             (invite(1, viewing), &[]),
+            (invite(9, Capabilities::of(&[Capability::Read])), WRITERS),
             (invite(5, all), MODERATORS),
             (Action::Approve, MODERATORS),
             (Action::SetSession, MODERATORS),

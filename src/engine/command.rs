@@ -22,7 +22,10 @@ pub struct CommandError {
 impl CommandError {
     /// A refusal with this code and sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -66,16 +69,16 @@ pub struct PresenceUpdate {
     /// Whether anybody is attached to this node; a detached member is away.
     pub attached: Option<bool>,
     /// The pointer; `Some(None)` takes it away.
-    #[serde(default, with = "double_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub pointer: Option<Option<Pointer>>,
     /// The selection; `Some(None)` takes it away.
-    #[serde(default, with = "double_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub selection: Option<Option<Selection>>,
     /// What the person looks at.
-    #[serde(default, with = "double_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub active: Option<Option<Active>>,
     /// Where the person types.
-    #[serde(default, with = "double_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub typing: Option<Option<Typing>>,
 }
 
@@ -149,7 +152,7 @@ pub struct SessionPatch {
     /// Whether the session is listed to others nearby.
     pub public: Option<bool>,
     /// When the session is meant to end; `Some(None)`: never.
-    #[serde(default, with = "double_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
     pub expires: Option<Option<Wall>>,
     /// Who is asked about.
     pub ask: Option<Ask>,
@@ -321,7 +324,10 @@ mod double_option {
         value: &Option<Option<T>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        value.as_ref().and_then(Option::as_ref).serialize(serializer)
+        value
+            .as_ref()
+            .and_then(Option::as_ref)
+            .serialize(serializer)
     }
 
     pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::engine::command::{
-    Command, CommandError, ControlCommand, InputSource, Reply,
-};
+use crate::engine::command::{Command, CommandError, ControlCommand, InputSource, Reply};
 use crate::engine::context::Context;
 use crate::engine::control::{Action, Person, SenderInput};
 use crate::engine::documents::{DocumentName, Draft};
@@ -47,7 +45,10 @@ impl Engine {
             return Ok(Some(Reply::Done));
         }
         let Phase::Member(member) = &mut self.phase else {
-            return Err(CommandError::new(Code::Failure, "this node is no member yet"));
+            return Err(CommandError::new(
+                Code::Failure,
+                "this node is no member yet",
+            ));
         };
         if member.read_only && writes(&command) {
             let message = "the state cannot be saved, so nothing that lasts can be done";
@@ -55,8 +56,18 @@ impl Engine {
         }
         match command {
             Command::PatchSession(patch) => member.patch(patch, context).map(Some),
-            Command::PostMessage { text, reply, mentions, anchor } => {
-                let draft = Draft { text, mentions, reply: reply_of(reply)?, anchor };
+            Command::PostMessage {
+                text,
+                reply,
+                mentions,
+                anchor,
+            } => {
+                let draft = Draft {
+                    text,
+                    mentions,
+                    reply: reply_of(reply)?,
+                    anchor,
+                };
                 self.post(&draft, context).map(Some)
             }
             Command::SetPresence(update) => {
@@ -67,19 +78,31 @@ impl Engine {
             Command::Control { terminal, command } => {
                 self.control(request, terminal, command, context)
             }
-            Command::Input { terminal, bytes, source, timeout } => {
-                self.input(request, terminal, bytes, (source, timeout), context)
-            }
+            Command::Input {
+                terminal,
+                bytes,
+                source,
+                timeout,
+            } => self.input(request, terminal, bytes, (source, timeout), context),
             Command::Approve { approval } => self.decided(&approval, true, context),
             Command::Deny { approval } => self.decided(&approval, false, context),
-            Command::CreateInvite { role, expires_in, ask, addresses } => {
+            Command::CreateInvite {
+                role,
+                expires_in,
+                ask,
+                addresses,
+            } => {
                 let id = member.invite(role, expires_in, ask, addresses, context)?;
                 Ok(Some(Reply::Invite { id }))
             }
             Command::OpenTerminal { spec } => self.open_terminal(spec, context).map(Some),
-            Command::ResizeTerminal { terminal, cols, rows } => {
-                self.resize_terminal(terminal, (cols, rows), context).map(Some)
-            }
+            Command::ResizeTerminal {
+                terminal,
+                cols,
+                rows,
+            } => self
+                .resize_terminal(terminal, (cols, rows), context)
+                .map(Some),
             Command::Leave => self.leave(context).map(Some),
             Command::StopSession => self.stop_session(context).map(Some),
             Command::GoOffline => {
@@ -95,18 +118,25 @@ impl Engine {
         approve: bool,
         context: &mut Context<'_>,
     ) -> Result<Option<Reply>, CommandError> {
-        self.decide(approval, approve, context).map(|()| Some(Reply::Done))
+        self.decide(approval, approve, context)
+            .map(|()| Some(Reply::Done))
     }
 
     fn post(&mut self, draft: &Draft, context: &mut Context<'_>) -> Result<Reply, CommandError> {
         let Phase::Member(member) = &mut self.phase else {
-            return Err(CommandError::new(Code::Failure, "this node is no member yet"));
+            return Err(CommandError::new(
+                Code::Failure,
+                "this node is no member yet",
+            ));
         };
         if draft.text.trim().is_empty() {
             return Err(CommandError::new(Code::Usage, "there is nothing to say"));
         }
         let now = context.now.wall;
-        let name = DocumentName::Chat { owner: member.me(), index: 0 };
+        let name = DocumentName::Chat {
+            owner: member.me(),
+            index: 0,
+        };
         let mut taken = Taken::default();
         let message = member.replica.write(
             name,
@@ -118,9 +148,13 @@ impl Engine {
             },
         )?;
         member.board.acted(context.now);
-        taken.news.push(crate::engine::replica::News::Messages(vec![message.clone()]));
+        taken.news.push(crate::engine::replica::News::Messages(vec![
+            message.clone(),
+        ]));
         member.absorb(taken, context);
-        Ok(Reply::Message { id: message.id.to_string() })
+        Ok(Reply::Message {
+            id: message.id.to_string(),
+        })
     }
 
     fn input(
@@ -131,7 +165,9 @@ impl Engine {
         (source, timeout): (InputSource, Option<Duration>),
         context: &mut Context<'_>,
     ) -> Result<Option<Reply>, CommandError> {
-        let Phase::Member(member) = &mut self.phase else { return Ok(None) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Ok(None);
+        };
         if bytes.is_empty() {
             return Ok(Some(Reply::Typed { bytes: 0 }));
         }
@@ -142,18 +178,30 @@ impl Engine {
             InputSource::Verb => {
                 member.verbs += 1;
                 let until = context.now.mono + timeout.unwrap_or(PATIENCE);
-                let promise = Promise { request, until, bytes: length };
+                let promise = Promise {
+                    request,
+                    until,
+                    bytes: length,
+                };
                 member.typing.insert(member.verbs, promise);
                 Some(member.verbs)
             }
         };
         let result = if member.terminals.hosted.contains_key(&terminal) {
             self.person(terminal, Person::Key { verb, bytes }, context)
-        } else if member.terminals.viewed.get(&terminal).is_some_and(|viewed| viewed.open) {
+        } else if member
+            .terminals
+            .viewed
+            .get(&terminal)
+            .is_some_and(|viewed| viewed.open)
+        {
             self.sender(terminal, SenderInput::Type { verb, bytes }, context);
             Ok(())
         } else {
-            Err(CommandError::new(Code::NoTerminalShared, "no such terminal is open"))
+            Err(CommandError::new(
+                Code::NoTerminalShared,
+                "no such terminal is open",
+            ))
         };
         if let (Err(_), Some(verb), Some(member)) = (&result, verb, self.member_mut()) {
             member.typing.remove(&verb);
@@ -168,24 +216,41 @@ impl Engine {
         command: ControlCommand,
         context: &mut Context<'_>,
     ) -> Result<Option<Reply>, CommandError> {
-        let Phase::Member(member) = &mut self.phase else { return Ok(None) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Ok(None);
+        };
         member.board.acted(context.now);
         if member.terminals.hosted.contains_key(&terminal) {
             return self.control_here(terminal, command, context).map(Some);
         }
-        let Some(viewed) = member.terminals.viewed.get(&terminal).filter(|viewed| viewed.open)
+        let Some(viewed) = member
+            .terminals
+            .viewed
+            .get(&terminal)
+            .filter(|viewed| viewed.open)
         else {
-            return Err(CommandError::new(Code::NoTerminalShared, "no such terminal is open"));
+            return Err(CommandError::new(
+                Code::NoTerminalShared,
+                "no such terminal is open",
+            ));
         };
         if self.links.active(&viewed.host).is_none() {
             let message = "the terminal's host is not connected";
             return Err(CommandError::new(Code::PeerUnreachable, message));
         }
         let until = context.now.mono + PATIENCE;
-        let promise = Promise { request, until, bytes: 0 };
+        let promise = Promise {
+            request,
+            until,
+            bytes: 0,
+        };
         match command {
             ControlCommand::Request => {
-                member.asking.entry(terminal).or_default().push_back(promise);
+                member
+                    .asking
+                    .entry(terminal)
+                    .or_default()
+                    .push_back(promise);
                 self.sender(terminal, SenderInput::Request { duration_s: None }, context);
                 Ok(None)
             }
@@ -205,7 +270,11 @@ impl Engine {
                     let message = "this role may not decide who has control";
                     return Err(CommandError::new(Code::NotPermitted, message));
                 }
-                member.ordering.entry(terminal).or_default().push_back(promise);
+                member
+                    .ordering
+                    .entry(terminal)
+                    .or_default()
+                    .push_back(promise);
                 self.sender(terminal, SenderInput::Order(action), context);
                 Ok(None)
             }
@@ -251,7 +320,10 @@ impl Engine {
             })
         });
         let act = if ordered {
-            Person::Agree { who: to, always: false }
+            Person::Agree {
+                who: to,
+                always: false,
+            }
         } else {
             Person::Grant { to, duration_s }
         };
@@ -259,11 +331,15 @@ impl Engine {
     }
 
     fn leave(&mut self, context: &mut Context<'_>) -> Result<Reply, CommandError> {
-        let Phase::Member(member) = &mut self.phase else { return Ok(Reply::Done) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Ok(Reply::Done);
+        };
         let mut taken = Taken::default();
         let now = context.now.wall;
         let batch = &mut context.out.persist;
-        member.replica.state(StatementBody::Leave, now, &mut taken, batch)?;
+        member
+            .replica
+            .state(StatementBody::Leave, now, &mut taken, batch)?;
         member.leaving = true;
         member.absorb(taken, context);
         self.hang_up(context);
@@ -272,7 +348,9 @@ impl Engine {
     }
 
     fn stop_session(&mut self, context: &mut Context<'_>) -> Result<Reply, CommandError> {
-        let Phase::Member(member) = &mut self.phase else { return Ok(Reply::Done) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Ok(Reply::Done);
+        };
         let me = member.me();
         let may = crate::engine::capability::Action::EndSession;
         if !member.replica.membership().may(&me, &may) {
@@ -291,7 +369,9 @@ impl Engine {
 
     /// Terminals that run here end with this node; others are told.
     fn hang_up(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let open: Vec<TerminalId> = member
             .terminals
             .hosted
@@ -305,34 +385,54 @@ impl Engine {
                 hosted.open = false;
             }
             self.lease(terminal, crate::engine::control::HostInput::Closed, context);
-            let Phase::Member(member) = &mut self.phase else { return };
+            let Phase::Member(member) = &mut self.phase else {
+                return;
+            };
             let closed = member.announce(context, |documents, writer, now| {
                 documents.close_terminal(writer, now, terminal, None)
             });
             if let Err(error) = closed {
                 tracing::warn!(%error, "the end of the terminal could not be announced");
             }
-            context.emit(None, What::TerminalClosed { terminal, status: None });
+            context.emit(
+                None,
+                What::TerminalClosed {
+                    terminal,
+                    status: None,
+                },
+            );
         }
     }
 
     /// Commands that waited long enough are answered.
     pub(in crate::engine) fn requests_due(&mut self, context: &mut Context<'_>) {
         let now = context.now.mono;
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut late: Vec<(RequestId, &str)> = Vec::new();
         member.typing.retain(|_, promise| {
             let over = promise.until <= now;
             if over {
-                late.push((promise.request, "the host has not confirmed the keys in time"));
+                late.push((
+                    promise.request,
+                    "the host has not confirmed the keys in time",
+                ));
             }
             !over
         });
-        for promises in member.asking.values_mut().chain(member.ordering.values_mut()) {
+        for promises in member
+            .asking
+            .values_mut()
+            .chain(member.ordering.values_mut())
+        {
             promises.retain(|promise| {
                 let over = promise.until <= now;
                 if over {
-                    late.push((promise.request, "the terminal's host has not answered in time"));
+                    late.push((
+                        promise.request,
+                        "the terminal's host has not answered in time",
+                    ));
                 }
                 !over
             });
@@ -363,9 +463,10 @@ fn writes(command: &Command) -> bool {
 
 fn order_of(command: ControlCommand) -> Action {
     match command {
-        ControlCommand::Grant { to, duration } => {
-            Action::Grant { to, duration_s: duration.map(seconds) }
-        }
+        ControlCommand::Grant { to, duration } => Action::Grant {
+            to,
+            duration_s: duration.map(seconds),
+        },
         ControlCommand::Take => Action::Take { duration_s: None },
         ControlCommand::Lock => Action::Lock,
         ControlCommand::Unlock => Action::Unlock,
@@ -380,12 +481,10 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn reply_of(
-    reply: Option<String>,
-) -> Result<Option<crate::engine::ids::MessageId>, CommandError> {
+fn reply_of(reply: Option<String>) -> Result<Option<crate::engine::ids::MessageId>, CommandError> {
     let Some(reply) = reply else { return Ok(None) };
-    let id = reply.parse().map_err(|_| {
-        CommandError::new(Code::Usage, format!("`{reply}` is no message's id"))
-    })?;
+    let id = reply
+        .parse()
+        .map_err(|_| CommandError::new(Code::Usage, format!("`{reply}` is no message's id")))?;
     Ok(Some(id))
 }

@@ -223,12 +223,22 @@ impl Connections {
         out: &mut Vec<LinkOutput>,
     ) {
         match input {
-            LinkInput::Connected { conn, peer, outbound, path, member } => {
+            LinkInput::Connected {
+                conn,
+                peer,
+                outbound,
+                path,
+                member,
+            } => {
                 self.connected(conn, peer, (outbound, path, member), now, out);
             }
             LinkInput::Disconnected { conn, ended } => self.disconnected(conn, ended, now, out),
             LinkInput::DialFailed { peer, reason } => self.failed(peer, reason, now, entropy),
-            LinkInput::Discovered { peer, addrs, source } => {
+            LinkInput::Discovered {
+                peer,
+                addrs,
+                source,
+            } => {
                 self.discovered(peer, addrs, source, now);
             }
             LinkInput::ControlOpened { conn, stream } => self.control_opened(conn, stream, now),
@@ -268,12 +278,19 @@ impl Connections {
 
     /// The connection of a control stream.
     pub fn by_control(&self, stream: StreamId) -> Option<ConnId> {
-        self.links.iter().find(|(_, link)| link.control == Some(stream)).map(|(conn, _)| *conn)
+        self.links
+            .iter()
+            .find(|(_, link)| link.control == Some(stream))
+            .map(|(conn, _)| *conn)
     }
 
     /// Connections with a peer.
     pub fn with(&self, peer: &MemberId) -> Vec<ConnId> {
-        self.links.iter().filter(|(_, link)| link.peer == *peer).map(|(conn, _)| *conn).collect()
+        self.links
+            .iter()
+            .filter(|(_, link)| link.peer == *peer)
+            .map(|(conn, _)| *conn)
+            .collect()
     }
 
     /// The networks of our interfaces.
@@ -283,7 +300,11 @@ impl Connections {
 
     /// When something is due, if nothing else happens.
     pub fn deadline(&self) -> Option<Mono> {
-        let links = self.links.values().filter(|link| !link.closing).map(Link::deadline);
+        let links = self
+            .links
+            .values()
+            .filter(|link| !link.closing)
+            .map(Link::deadline);
         let dials = self.peers.iter().filter_map(|(peer, known)| {
             if known.dialling.is_some() {
                 return known.dialling.map(|since| since + DIAL_GIVEN_UP);
@@ -296,7 +317,11 @@ impl Connections {
 
     /// What the program waits for, for the person.
     pub fn waits_for(&self, now: Mono) -> String {
-        let dialling = self.peers.values().filter(|peer| peer.dialling.is_some()).count();
+        let dialling = self
+            .peers
+            .values()
+            .filter(|peer| peer.dialling.is_some())
+            .count();
         if dialling > 0 {
             return format!("dialling {}", counted(dialling, "peer"));
         }
@@ -351,9 +376,13 @@ impl Connections {
     }
 
     fn disconnected(&mut self, conn: ConnId, ended: &Ended, now: Mono, out: &mut Vec<LinkOutput>) {
-        let Some(link) = self.links.remove(&conn) else { return };
+        let Some(link) = self.links.remove(&conn) else {
+            return;
+        };
         let others: Vec<ConnId> = self.with(&link.peer);
-        let Some(peer) = self.peers.get_mut(&link.peer) else { return };
+        let Some(peer) = self.peers.get_mut(&link.peer) else {
+            return;
+        };
         if let Ended::Failed(reason) = ended {
             peer.last_error = Some(reason.clone());
         }
@@ -377,7 +406,9 @@ impl Connections {
     }
 
     fn failed(&mut self, peer: MemberId, reason: &str, now: Mono, entropy: &mut Entropy) {
-        let Some(peer) = self.peers.get_mut(&peer) else { return };
+        let Some(peer) = self.peers.get_mut(&peer) else {
+            return;
+        };
         peer.dialling = None;
         peer.failures = peer.failures.saturating_add(1);
         peer.last_error = Some(reason.chars().take(200).collect());
@@ -394,17 +425,29 @@ impl Connections {
         {
             return;
         }
-        let allowed: Vec<Addr> =
-            addrs.iter().filter(|addr| self.may_dial(addr, source)).copied().collect();
-        let courtesy = if self.me < peer || self.anybody { ms(0) } else { DIAL_COURTESY };
+        let allowed: Vec<Addr> = addrs
+            .iter()
+            .filter(|addr| self.may_dial(addr, source))
+            .copied()
+            .collect();
+        let courtesy = if self.me < peer || self.anybody {
+            ms(0)
+        } else {
+            DIAL_COURTESY
+        };
         let known = self.peers.entry(peer).or_default();
         let mut news = false;
         for addr in allowed {
             news |= known.addrs.insert(addr, source).is_none();
         }
         while known.addrs.len() > ADDRS_PER_PEER_MAX {
-            let worst = known.addrs.iter().max_by_key(|(addr, source)| (**source, **addr));
-            let Some(worst) = worst.map(|(addr, _)| *addr) else { break };
+            let worst = known
+                .addrs
+                .iter()
+                .max_by_key(|(addr, source)| (**source, **addr));
+            let Some(worst) = worst.map(|(addr, _)| *addr) else {
+                break;
+            };
             known.addrs.remove(&worst);
         }
         if news {
@@ -442,13 +485,20 @@ impl Connections {
     }
 
     fn control_refused(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+        let Some(link) = self.links.get_mut(&conn) else {
+            return;
+        };
         link.member = false;
-        out.push(LinkOutput::Prove { conn, peer: link.peer });
+        out.push(LinkOutput::Prove {
+            conn,
+            peer: link.peer,
+        });
     }
 
     fn hello(&mut self, conn: ConnId, instance: u64, now: Mono, out: &mut Vec<LinkOutput>) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+        let Some(link) = self.links.get_mut(&conn) else {
+            return;
+        };
         link.instance = Some(instance);
         link.heard = now;
         let peer = link.peer;
@@ -456,9 +506,15 @@ impl Connections {
         known.failures = 0;
         known.last_error = None;
         known.next_dial = Some(now + REDIAL_FIRST);
-        let best = self.with(&peer).into_iter().filter(|conn| self.greeted(*conn)).max_by_key(
-            |conn| self.links.get(conn).map(|link| (link.instance, link.rank(self.me), *conn)),
-        );
+        let best = self
+            .with(&peer)
+            .into_iter()
+            .filter(|conn| self.greeted(*conn))
+            .max_by_key(|conn| {
+                self.links
+                    .get(conn)
+                    .map(|link| (link.instance, link.rank(self.me), *conn))
+            });
         let Some(best) = best else { return };
         for other in self.with(&peer) {
             if other != best && self.loses(other, best) {
@@ -478,17 +534,25 @@ impl Connections {
     }
 
     fn activate(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
-        let Some(peer) = self.links.get(&conn).map(|link| link.peer) else { return };
+        let Some(peer) = self.links.get(&conn).map(|link| link.peer) else {
+            return;
+        };
         let known = self.peers.entry(peer).or_default();
         if known.active == Some(conn) {
             return;
         }
         let instead_of = known.active.replace(conn);
-        out.push(LinkOutput::Up { conn, peer, instead_of });
+        out.push(LinkOutput::Up {
+            conn,
+            peer,
+            instead_of,
+        });
     }
 
     fn greeted(&self, conn: ConnId) -> bool {
-        self.links.get(&conn).is_some_and(|link| link.instance.is_some() && !link.closing)
+        self.links
+            .get(&conn)
+            .is_some_and(|link| link.instance.is_some() && !link.closing)
     }
 
     fn heard(&mut self, conn: ConnId, now: Mono) {
@@ -544,7 +608,11 @@ impl Connections {
     fn wanted_changed(&mut self, mut wanted: BTreeSet<MemberId>, now: Mono) {
         wanted.remove(&self.me);
         for peer in &wanted {
-            let courtesy = if self.me < *peer { ms(0) } else { DIAL_COURTESY };
+            let courtesy = if self.me < *peer {
+                ms(0)
+            } else {
+                DIAL_COURTESY
+            };
             let known = self.peers.entry(*peer).or_default();
             if !self.wanted.contains(peer) {
                 known.next_dial = Some(now + courtesy);
@@ -570,7 +638,10 @@ impl Connections {
             }
         }
         for peer in self.peers.values_mut() {
-            if peer.dialling.is_some_and(|since| since + DIAL_GIVEN_UP <= now) {
+            if peer
+                .dialling
+                .is_some_and(|since| since + DIAL_GIVEN_UP <= now)
+            {
                 peer.dialling = None;
                 peer.failures = peer.failures.saturating_add(1);
                 peer.next_dial = Some(now + pause(peer.failures));
@@ -581,15 +652,22 @@ impl Connections {
     /// Asks for the connection to be closed. If it carried its peer's traffic, another takes over or the peer
     /// is down from this moment, not only when the transport has noticed.
     fn close(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
-        let Some(link) = self.links.get_mut(&conn) else { return };
+        let Some(link) = self.links.get_mut(&conn) else {
+            return;
+        };
         if link.closing {
             return;
         }
         link.closing = true;
         let peer = link.peer;
         out.push(LinkOutput::Close(conn));
-        let heir = self.with(&peer).into_iter().find(|other| self.greeted(*other));
-        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let heir = self
+            .with(&peer)
+            .into_iter()
+            .find(|other| self.greeted(*other));
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
         if known.active == Some(conn) {
             known.active = None;
             match heir {
@@ -621,7 +699,9 @@ impl Connections {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
             if self.dials.len() >= DIALS_PER_MINUTE_MAX {
                 peer.next_dial = self.dials.front().map(|at| *at + ms(60_000));
                 continue;
@@ -655,7 +735,11 @@ impl Link {
         if self.instance.is_some() {
             return self.heard + PEER_DEAD;
         }
-        let proven = if self.member && self.outbound { HELLO } else { UNPROVEN };
+        let proven = if self.member && self.outbound {
+            HELLO
+        } else {
+            UNPROVEN
+        };
         self.until.unwrap_or(self.since + proven)
     }
 
@@ -670,12 +754,18 @@ impl Link {
 
 /// The pause after so many failures: doubled each time, from [`REDIAL_FIRST`] to [`REDIAL_LONGEST`].
 fn pause(failures: u32) -> std::time::Duration {
-    let factor = 1u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(1);
+    let factor = 1u32
+        .checked_shl(failures.saturating_sub(1).min(16))
+        .unwrap_or(1);
     REDIAL_FIRST.saturating_mul(factor).min(REDIAL_LONGEST)
 }
 
 fn counted(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }
 
 #[cfg(test)]
@@ -688,7 +778,10 @@ mod tests {
 
     #[test]
     fn of_two_connections_both_sides_keep_the_one_that_the_smaller_key_dialled() {
-        let (mut here, mut there) = (Connections::new(ME, false), Connections::new(GREATER, false));
+        let (mut here, mut there) = (
+            Connections::new(ME, false),
+            Connections::new(GREATER, false),
+        );
 
         // Connection 1 is dialled by ME, connection 2 by GREATER.
         let (mut out_here, mut out_there) = (Vec::new(), Vec::new());
@@ -762,12 +855,20 @@ mod tests {
     fn failed_dials_pause_longer_each_time() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(&mut here, LinkInput::Wanted([GREATER].into()), Mono(0), &mut out);
+        handle(
+            &mut here,
+            LinkInput::Wanted([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
         discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
         assert_eq!(dials(&out), 1);
 
         for failures in 1..6 {
-            let failed = LinkInput::DialFailed { peer: GREATER, reason: "refused" };
+            let failed = LinkInput::DialFailed {
+                peer: GREATER,
+                reason: "refused",
+            };
             handle(&mut here, failed, Mono(0), &mut out);
             let next = here.deadline().unwrap();
             assert!(next >= Mono(0) + pause(failures), "{failures}");
@@ -793,11 +894,29 @@ mod tests {
         ] {
             let mut here = Connections::new(ME, false);
             let mut out = Vec::new();
-            let network = Network { ip: crate::engine::address::Ip::V4([10, 77, 0, 1]), prefix: 24 };
-            handle(&mut here, LinkInput::Networks(&[network]), Mono(0), &mut out);
-            handle(&mut here, LinkInput::Wanted([GREATER].into()), Mono(0), &mut out);
+            let network = Network {
+                ip: crate::engine::address::Ip::V4([10, 77, 0, 1]),
+                prefix: 24,
+            };
+            handle(
+                &mut here,
+                LinkInput::Networks(&[network]),
+                Mono(0),
+                &mut out,
+            );
+            handle(
+                &mut here,
+                LinkInput::Wanted([GREATER].into()),
+                Mono(0),
+                &mut out,
+            );
             discover(&mut here, addr, source, &mut out);
-            handle(&mut here, LinkInput::Tick, Mono(0) + DIAL_COURTESY, &mut out);
+            handle(
+                &mut here,
+                LinkInput::Tick,
+                Mono(0) + DIAL_COURTESY,
+                &mut out,
+            );
 
             assert_eq!(dials(&out), expected, "{addr} {source:?}");
         }
@@ -827,13 +946,27 @@ mod tests {
     fn the_greater_key_leaves_the_first_dial_to_the_other() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(&mut here, LinkInput::Wanted([SMALLER].into()), Mono(0), &mut out);
+        handle(
+            &mut here,
+            LinkInput::Wanted([SMALLER].into()),
+            Mono(0),
+            &mut out,
+        );
         let addr: Addr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
-        let found = LinkInput::Discovered { peer: SMALLER, addrs: &[addr], source: Source::Mdns };
+        let found = LinkInput::Discovered {
+            peer: SMALLER,
+            addrs: &[addr],
+            source: Source::Mdns,
+        };
         handle(&mut here, found, Mono(0), &mut out);
         assert_eq!(dials(&out), 0);
 
-        handle(&mut here, LinkInput::Tick, Mono(0) + DIAL_COURTESY, &mut out);
+        handle(
+            &mut here,
+            LinkInput::Tick,
+            Mono(0) + DIAL_COURTESY,
+            &mut out,
+        );
 
         assert_eq!(dials(&out), 1);
     }
@@ -869,12 +1002,24 @@ mod tests {
     }
 
     fn say(to: &mut Connections, conn: u64, instance: u64, out: &mut Vec<LinkOutput>) {
-        handle(to, LinkInput::Hello { conn: ConnId(conn), instance }, Mono(0), out);
+        handle(
+            to,
+            LinkInput::Hello {
+                conn: ConnId(conn),
+                instance,
+            },
+            Mono(0),
+            out,
+        );
     }
 
     fn discover(to: &mut Connections, addr: &str, source: Source, out: &mut Vec<LinkOutput>) {
         let addr: Addr = addr.parse().unwrap();
-        let input = LinkInput::Discovered { peer: GREATER, addrs: &[addr], source };
+        let input = LinkInput::Discovered {
+            peer: GREATER,
+            addrs: &[addr],
+            source,
+        };
         handle(to, input, Mono(0), out);
     }
 
@@ -883,6 +1028,8 @@ mod tests {
     }
 
     fn dials(out: &[LinkOutput]) -> usize {
-        out.iter().filter(|output| matches!(output, LinkOutput::Dial { .. })).count()
+        out.iter()
+            .filter(|output| matches!(output, LinkOutput::Dial { .. }))
+            .count()
     }
 }

@@ -21,7 +21,13 @@ pub(in crate::engine) struct Context<'a> {
 
 impl<'a> Context<'a> {
     pub(in crate::engine) fn new(now: Now, entropy: &'a mut Entropy) -> Self {
-        Self { now, entropy, out: Outcome::default(), changed: false, news: Vec::new() }
+        Self {
+            now,
+            entropy,
+            out: Outcome::default(),
+            changed: false,
+            news: Vec::new(),
+        }
     }
 
     /// A request to the network that waits for the disk.
@@ -68,7 +74,11 @@ impl<'a> Context<'a> {
 
     /// Tells faces that something happened.
     pub(in crate::engine) fn emit(&mut self, actor: Option<Actor>, what: What) {
-        let event = SessionEvent { time: self.now.wall, actor, what };
+        let event = SessionEvent {
+            time: self.now.wall,
+            actor,
+            what,
+        };
         self.out.effects.push(Effect::Emit(event));
         self.changed = true;
     }

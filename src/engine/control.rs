@@ -21,14 +21,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::engine::entropy::Entropy;
 use crate::engine::identity::{self, MemberKey, Signature};
 use crate::engine::ids::{MemberId, SessionId, TerminalId};
-use crate::engine::limits::{INPUT_MESSAGE_BYTES_MAX, INPUT_FRAME_BYTES_MAX};
+use crate::engine::limits::{INPUT_FRAME_BYTES_MAX, INPUT_MESSAGE_BYTES_MAX};
 use crate::engine::time::Mono;
 
 mod input;
 mod lease;
 mod order;
 mod sender;
-mod tail;
 #[cfg(test)]
 mod tests;
 

@@ -36,7 +36,9 @@ pub enum Lane {
 }
 
 /// How a peer is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Path {
     /// The same machine.
@@ -76,7 +78,9 @@ pub enum Ended {
 }
 
 /// How a child of a terminal ended: its exit code, or 128 + signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct ExitStatus(pub i32);
 
 /// A fact.

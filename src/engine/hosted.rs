@@ -7,7 +7,7 @@ use crate::engine::control::{
     At, ControlMessage, EndReason, HostEvent, HostInput, HostOutput, HostSettings, InputMessage,
     LeaseHost, Person, Prompt,
 };
-use crate::engine::documents::{Documents, DocumentName, LocalChange, Running, WriteError, Writer};
+use crate::engine::documents::{DocumentName, Documents, LocalChange, Running, WriteError, Writer};
 use crate::engine::effect::{PtyEffect, PtySpec, StopReason};
 use crate::engine::error::Code;
 use crate::engine::event::{ExitStatus, PtyEvent, StreamId};
@@ -51,7 +51,9 @@ impl Engine {
         spec: TerminalSpec,
         context: &mut Context<'_>,
     ) -> Result<Reply, CommandError> {
-        let Phase::Member(member) = &mut self.phase else { return Err(no_member()) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Err(no_member());
+        };
         let me = member.me();
         let may = crate::engine::capability::Action::HostTerminal;
         if !member.replica.membership().may(&me, &may) {
@@ -63,7 +65,9 @@ impl Engine {
         member.announce(context, |documents, writer, now| {
             documents.announce_terminal(writer, now, id, &spec.title, size)
         })?;
-        member.replica.keep_terminal(&spec, &mut context.out.persist);
+        member
+            .replica
+            .keep_terminal(&spec, &mut context.out.persist);
         let hosted = Hosted::new(member, id, size, (self.setup.emulators)(size.0, size.1));
         member.terminals.hosted.insert(id, hosted);
         let actor = member.actor(&me);
@@ -82,7 +86,9 @@ impl Engine {
 
     /// A host's node starts again: its former terminals are over, and a new one runs the same command.
     pub(in crate::engine) fn reopen_terminals(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let me = member.me();
         let orphans: Vec<TerminalId> = member
             .replica
@@ -101,7 +107,9 @@ impl Engine {
                 tracing::warn!(%error, "a former terminal could not be marked as closed");
             }
         }
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if let Some(spec) = member.replica.profile().terminal.clone()
             && let Err(error) = self.open_terminal(spec, context)
         {
@@ -136,11 +144,17 @@ impl Engine {
 
     fn output(&mut self, terminal: TerminalId, bytes: &[u8], context: &mut Context<'_>) {
         let now = context.now.mono;
-        let Some(hosted) = self.hosted(terminal) else { return };
+        let Some(hosted) = self.hosted(terminal) else {
+            return;
+        };
         hosted.emulator.feed(bytes, now);
         let replies = hosted.emulator.take_replies();
         let _ = hosted.emulator.take_bells();
-        let pause = if hosted.server.is_behind() { FRAME_INTERVAL_BEHIND } else { FRAME_INTERVAL };
+        let pause = if hosted.server.is_behind() {
+            FRAME_INTERVAL_BEHIND
+        } else {
+            FRAME_INTERVAL
+        };
         let due = hosted.framed + pause;
         let at_once = due <= now;
         if !at_once {
@@ -176,7 +190,9 @@ impl Engine {
     /// Makes a new version of the screen, if it has changed, and serves it.
     fn frame(&mut self, terminal: TerminalId, context: &mut Context<'_>) {
         let now = context.now.mono;
-        let Some(hosted) = self.hosted(terminal) else { return };
+        let Some(hosted) = self.hosted(terminal) else {
+            return;
+        };
         hosted.frame_at = None;
         hosted.framed = now;
         if hosted.emulator.panicked() {
@@ -197,14 +213,20 @@ impl Engine {
 
     /// Signs the newest version if somebody is to be served and it is not signed yet.
     pub(in crate::engine) fn sign_newest(&mut self, terminal: TerminalId) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let epoch = member.replica.epoch_to_write().map_or(Hash([0; 32]), |epoch| Hash(epoch.0));
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let epoch = member
+            .replica
+            .epoch_to_write()
+            .map_or(Hash([0; 32]), |epoch| Hash(epoch.0));
         let session = member.replica.session();
         let key = member.replica.key().clone();
-        let Some(hosted) = member.terminals.hosted.get_mut(&terminal) else { return };
+        let Some(hosted) = member.terminals.hosted.get_mut(&terminal) else {
+            return;
+        };
         let served = hosted.server.members().next().is_some();
-        if let (Some(newest), None, true) =
-            (&hosted.pictures.newest, &hosted.pictures.word, served)
+        if let (Some(newest), None, true) = (&hosted.pictures.newest, &hosted.pictures.word, served)
         {
             let stamp = ScreenStamp::of(session, terminal, epoch, newest);
             let signature = key.sign(Domain::Screen, &stamp.signing_bytes());
@@ -220,7 +242,9 @@ impl Engine {
         context: &mut Context<'_>,
     ) -> Result<Reply, CommandError> {
         let size = clamp_size(size.0, size.1);
-        let Phase::Member(member) = &mut self.phase else { return Err(no_member()) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Err(no_member());
+        };
         let Some(hosted) = member.terminals.hosted.get_mut(&terminal) else {
             let message = "only the terminal's own host decides its size";
             return Err(CommandError::new(Code::NotPermitted, message));
@@ -230,11 +254,21 @@ impl Engine {
         }
         hosted.size = size;
         hosted.emulator.resize(size.0, size.1);
-        context.pty(terminal, PtyEffect::Resize { cols: size.0, rows: size.1 });
+        context.pty(
+            terminal,
+            PtyEffect::Resize {
+                cols: size.0,
+                rows: size.1,
+            },
+        );
         let announced = member.announce(context, |documents, writer, now| {
             documents.resize_terminal(writer, now, terminal, size)
         });
-        let what = What::TerminalResized { terminal, cols: size.0, rows: size.1 };
+        let what = What::TerminalResized {
+            terminal,
+            cols: size.0,
+            rows: size.1,
+        };
         context.emit(None, what);
         self.frame(terminal, context);
         announced.map(|()| Reply::Done)
@@ -249,8 +283,12 @@ impl Engine {
     ) {
         self.frame(terminal, context);
         self.lease(terminal, HostInput::Closed, context);
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(hosted) = member.terminals.hosted.get_mut(&terminal) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(hosted) = member.terminals.hosted.get_mut(&terminal) else {
+            return;
+        };
         if !std::mem::replace(&mut hosted.open, false) {
             return;
         }
@@ -261,7 +299,9 @@ impl Engine {
             tracing::warn!(%error, "the end of the terminal could not be announced");
         }
         context.emit(None, What::TerminalClosed { terminal, status });
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let last = member.terminals.hosted.values().all(|hosted| !hosted.open);
         if last && member.is_own_device() {
             self.close_session("the terminal has ended", status, context);
@@ -275,11 +315,18 @@ impl Engine {
         status: Option<ExitStatus>,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut taken = Taken::default();
-        let body = StatementBody::Close { reason: reason.to_owned() };
+        let body = StatementBody::Close {
+            reason: reason.to_owned(),
+        };
         let batch = &mut context.out.persist;
-        match member.replica.state(body, context.now.wall, &mut taken, batch) {
+        match member
+            .replica
+            .state(body, context.now.wall, &mut taken, batch)
+        {
             Ok(_) => member.absorb(taken, context),
             Err(error) => tracing::warn!(%error, "the session could not be closed"),
         }
@@ -295,7 +342,9 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let mut out = Vec::new();
-        self.with_lease(terminal, context, |lease, at| lease.handle(input, at, &mut out));
+        self.with_lease(terminal, context, |lease, at| {
+            lease.handle(input, at, &mut out)
+        });
         self.leased(terminal, out, context);
     }
 
@@ -307,15 +356,20 @@ impl Engine {
         context: &mut Context<'_>,
     ) -> Result<(), CommandError> {
         let mut out = Vec::new();
-        let result =
-            self.with_lease(terminal, context, |lease, at| lease.person(act, at, &mut out));
+        let result = self.with_lease(terminal, context, |lease, at| {
+            lease.person(act, at, &mut out)
+        });
         self.leased(terminal, out, context);
         match result {
             Some(Ok(())) => Ok(()),
-            Some(Err(refusal)) => {
-                Err(CommandError::new(crate::engine::viewed::code_of(&refusal), refusal.to_string()))
-            }
-            None => Err(CommandError::new(Code::NoTerminalShared, "no such terminal runs here")),
+            Some(Err(refusal)) => Err(CommandError::new(
+                crate::engine::viewed::code_of(&refusal),
+                refusal.to_string(),
+            )),
+            None => Err(CommandError::new(
+                Code::NoTerminalShared,
+                "no such terminal runs here",
+            )),
         }
     }
 
@@ -325,12 +379,22 @@ impl Engine {
         context: &mut Context<'_>,
         act: impl FnOnce(&mut LeaseHost, &mut At<'_>) -> T,
     ) -> Option<T> {
-        let Phase::Member(member) = &mut self.phase else { return None };
+        let Phase::Member(member) = &mut self.phase else {
+            return None;
+        };
         let hosted = member.terminals.hosted.get_mut(&terminal)?;
-        let rights = Rights { replica: &member.replica, links: &self.links };
+        let rights = Rights {
+            replica: &member.replica,
+            links: &self.links,
+        };
         let key = member.replica.key();
         let now = context.now.mono;
-        let mut at = At { now, entropy: context.entropy, key, members: &rights };
+        let mut at = At {
+            now,
+            entropy: context.entropy,
+            key,
+            members: &rights,
+        };
         Some(act(&mut hosted.lease, &mut at))
     }
 
@@ -380,19 +444,39 @@ impl Engine {
     }
 
     fn lease_event(&mut self, terminal: TerminalId, event: HostEvent, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         match event {
             HostEvent::Requested { who } => {
                 let name = member.name(&who);
-                let what = What::ControlRequested { terminal, participant: who, name };
+                let what = What::ControlRequested {
+                    terminal,
+                    participant: who,
+                    name,
+                };
                 context.emit(Some(member.actor(&who)), what);
             }
-            HostEvent::Granted { to, by, number, duration_s } => {
+            HostEvent::Granted {
+                to,
+                by,
+                number,
+                duration_s,
+            } => {
                 let ends = context.now.wall + std::time::Duration::from_secs(u64::from(duration_s));
-                let what = What::ControlGranted { terminal, participant: to, number, ends };
+                let what = What::ControlGranted {
+                    terminal,
+                    participant: to,
+                    number,
+                    ends,
+                };
                 context.emit(Some(member.actor(&by)), what);
             }
-            HostEvent::Ended { holder, number, reason } => {
+            HostEvent::Ended {
+                holder,
+                number,
+                reason,
+            } => {
                 let what = ended(terminal, holder, number, &reason);
                 context.emit(Some(member.actor(&holder)), what);
             }
@@ -425,13 +509,18 @@ impl Engine {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if let Some(terminal) = member.terminals.input_of(stream) {
             return self.input_answered(terminal, bytes, context);
         }
         match InputMessage::decode(bytes) {
             Ok(message) => {
-                let input = HostInput::Message { from: peer, body: message.body };
+                let input = HostInput::Message {
+                    from: peer,
+                    body: message.body,
+                };
                 self.lease(message.terminal, input, context);
             }
             Err(error) => {
@@ -462,12 +551,7 @@ impl Engine {
 }
 
 impl Hosted {
-    fn new(
-        member: &Member,
-        id: TerminalId,
-        size: (u16, u16),
-        emulator: Box<dyn Emulator>,
-    ) -> Self {
+    fn new(member: &Member, id: TerminalId, size: (u16, u16), emulator: Box<dyn Emulator>) -> Self {
         let auto = member.replica.documents().session().control == ControlMode::Auto;
         let settings = HostSettings {
             auto,
@@ -497,15 +581,26 @@ impl Hosted {
 impl Member {
     /// Whether this member is one of the owner's devices.
     pub(in crate::engine) fn is_own_device(&self) -> bool {
-        self.replica.standing(&self.me()).is_some_and(|standing| standing.rank == Rank::OWNER)
+        self.replica
+            .standing(&self.me())
+            .is_some_and(|standing| standing.rank == Rank::OWNER)
     }
 
     /// What the shell is started with: the person's own variables, and the mark of a shared shell.
     fn pty_spec(&self, spec: &TerminalSpec, (cols, rows): (u16, u16)) -> PtySpec {
         let mut env = spec.env.clone();
         env.push(("COLLAB_P2P".to_owned(), "1".to_owned()));
-        env.push(("COLLAB_P2P_SESSION".to_owned(), self.replica.session().to_string()));
-        PtySpec { argv: spec.argv.clone(), cwd: spec.cwd.clone(), env, cols, rows }
+        env.push((
+            "COLLAB_P2P_SESSION".to_owned(),
+            self.replica.session().to_string(),
+        ));
+        PtySpec {
+            argv: spec.argv.clone(),
+            cwd: spec.cwd.clone(),
+            env,
+            cols,
+            rows,
+        }
     }
 
     /// Changes what this member says of itself.
@@ -519,7 +614,10 @@ impl Member {
         ) -> Result<Option<LocalChange>, WriteError>,
     ) -> Result<(), CommandError> {
         if self.read_only {
-            return Err(CommandError::new(Code::StoreFailed, "the state cannot be saved"));
+            return Err(CommandError::new(
+                Code::StoreFailed,
+                "the state cannot be saved",
+            ));
         }
         let now = context.now.wall;
         let owner = self.me();
@@ -544,14 +642,30 @@ pub(in crate::engine) fn ended(
 ) -> What {
     match reason {
         EndReason::Released | EndReason::Gone | EndReason::Closed | EndReason::Forgotten => {
-            What::ControlReleased { terminal, participant: holder, number }
+            What::ControlReleased {
+                terminal,
+                participant: holder,
+                number,
+            }
         }
-        EndReason::Expired => What::ControlExpired { terminal, participant: holder, number },
-        EndReason::Taken { .. } => What::ControlTaken { terminal, from: holder, number },
+        EndReason::Expired => What::ControlExpired {
+            terminal,
+            participant: holder,
+            number,
+        },
+        EndReason::Taken { .. } => What::ControlTaken {
+            terminal,
+            from: holder,
+            number,
+        },
         EndReason::Revoked { .. }
         | EndReason::Given { .. }
         | EndReason::Locked { .. }
-        | EndReason::Removed => What::ControlRevoked { terminal, participant: holder, number },
+        | EndReason::Removed => What::ControlRevoked {
+            terminal,
+            participant: holder,
+            number,
+        },
     }
 }
 

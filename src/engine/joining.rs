@@ -73,13 +73,20 @@ impl Joining {
     }
 
     pub(in crate::engine) fn deadline(&self) -> Option<Mono> {
-        let machines = self.machines.values().filter_map(|attempt| attempt.machine.deadline());
+        let machines = self
+            .machines
+            .values()
+            .filter_map(|attempt| attempt.machine.deadline());
         machines.map(|(at, _)| at).chain([self.until]).min()
     }
 
     /// Addresses of the ticket, and those that were given besides.
     pub(in crate::engine) fn addresses(&self) -> Vec<crate::engine::address::Addr> {
-        let ticket = self.ticket.addresses.iter().filter_map(|addr| addr.parse().ok());
+        let ticket = self
+            .ticket
+            .addresses
+            .iter()
+            .filter_map(|addr| addr.parse().ok());
         self.addrs.iter().copied().chain(ticket).collect()
     }
 
@@ -101,12 +108,18 @@ impl Joining {
 impl Engine {
     /// The search begins: the ticket's host, and anybody else who turns up.
     pub(in crate::engine) fn start_joining(&mut self, context: &mut Context<'_>) {
-        let Phase::Joining(joining) = &self.phase else { return };
+        let Phase::Joining(joining) = &self.phase else {
+            return;
+        };
         let (host, addrs) = (joining.ticket.host, joining.addresses());
         context.net(NetEffect::SetMembers(std::collections::BTreeSet::new()));
         self.link(LinkInput::AnybodyWanted(true), context);
         self.link(LinkInput::Wanted([host].into()), context);
-        let found = LinkInput::Discovered { peer: host, addrs: &addrs, source: Source::Ticket };
+        let found = LinkInput::Discovered {
+            peer: host,
+            addrs: &addrs,
+            source: Source::Ticket,
+        };
         self.link(found, context);
     }
 
@@ -118,9 +131,18 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let stream = self.open(conn, Lane::Admission, Use::Admission, context);
-        let Phase::Joining(joining) = &mut self.phase else { return };
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
         let machine = Joiner::new(joining.settings(), peer, context.now, context.entropy);
-        joining.machines.insert(stream, Attempt { machine, conn, sent: 0 });
+        joining.machines.insert(
+            stream,
+            Attempt {
+                machine,
+                conn,
+                sent: 0,
+            },
+        );
         self.feed_joiner(stream, AdmissionInput::Opened, context);
     }
 
@@ -131,8 +153,12 @@ impl Engine {
         input: AdmissionInput,
         context: &mut Context<'_>,
     ) {
-        let Phase::Joining(joining) = &mut self.phase else { return };
-        let Some(attempt) = joining.machines.get_mut(&stream) else { return };
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
+        let Some(attempt) = joining.machines.get_mut(&stream) else {
+            return;
+        };
         let mut outputs = Vec::new();
         attempt.machine.handle(input, context.now, &mut outputs);
         let conn = attempt.conn;
@@ -164,7 +190,8 @@ impl Engine {
 
     /// The sponsor asks a person; the search for others stops meanwhile.
     fn joiner_waits(&mut self, conn: ConnId, context: &mut Context<'_>) {
-        let until = context.now.mono + crate::engine::limits::APPROVAL + crate::engine::limits::UNPROVEN;
+        let until =
+            context.now.mono + crate::engine::limits::APPROVAL + crate::engine::limits::UNPROVEN;
         if let Phase::Joining(joining) = &mut self.phase {
             joining.waits_for_person = true;
             joining.until = until;
@@ -174,17 +201,15 @@ impl Engine {
         self.link(LinkInput::AnybodyWanted(false), context);
     }
 
-    fn joiner_refused(
-        &mut self,
-        stream: StreamId,
-        refusal: &Refusal,
-        context: &mut Context<'_>,
-    ) {
-        let Phase::Joining(joining) = &mut self.phase else { return };
-        let Some(attempt) = joining.machines.get(&stream) else { return };
+    fn joiner_refused(&mut self, stream: StreamId, refusal: &Refusal, context: &mut Context<'_>) {
+        let Phase::Joining(joining) = &mut self.phase else {
+            return;
+        };
+        let Some(attempt) = joining.machines.get(&stream) else {
+            return;
+        };
         // Only who has proven the session, or is the ticket's own host, can end the search.
-        let believed =
-            attempt.sent >= JOIN_SENT || attempt.machine.peer() == joining.ticket.host;
+        let believed = attempt.sent >= JOIN_SENT || attempt.machine.peer() == joining.ticket.host;
         let (code, ends) = meaning(refusal);
         let error = CommandError::new(code, refusal.to_string());
         if ends && believed {
@@ -212,28 +237,43 @@ impl Engine {
 
     /// The door is open: this node is a member from now on.
     fn joined(&mut self, joined: Joined, context: &mut Context<'_>) {
-        let Phase::Joining(joining) = &self.phase else { return };
-        let attempts: Vec<(StreamId, ConnId)> =
-            joining.machines.iter().map(|(stream, attempt)| (*stream, attempt.conn)).collect();
+        let Phase::Joining(joining) = &self.phase else {
+            return;
+        };
+        let attempts: Vec<(StreamId, ConnId)> = joining
+            .machines
+            .iter()
+            .map(|(stream, attempt)| (*stream, attempt.conn))
+            .collect();
         let sponsor = joined.sponsor;
         let addrs = joining.addresses();
         let host = joining.ticket.host;
         let member = Member::joined(joining, joined, &self.setup, context);
         self.phase = Phase::Member(Box::new(member));
         for (stream, conn) in attempts {
-            if self.links.link(conn).is_some_and(|link| link.peer != sponsor) {
+            if self
+                .links
+                .link(conn)
+                .is_some_and(|link| link.peer != sponsor)
+            {
                 self.close_admission(stream, conn, context);
             }
         }
         self.start_member(context);
-        let found = LinkInput::Discovered { peer: host, addrs: &addrs, source: Source::Ticket };
+        let found = LinkInput::Discovered {
+            peer: host,
+            addrs: &addrs,
+            source: Source::Ticket,
+        };
         self.link(found, context);
         self.listening(context);
     }
 
     /// Deadlines of the search and of its admissions.
     pub(in crate::engine) fn joining_due(&mut self, context: &mut Context<'_>) {
-        let Phase::Joining(joining) = &self.phase else { return };
+        let Phase::Joining(joining) = &self.phase else {
+            return;
+        };
         if joining.until <= context.now.mono {
             let error = self.why_not_joined(context.now.mono);
             self.stop(StopReason::JoinFailed(error), context);
@@ -254,7 +294,10 @@ impl Engine {
         }
         joining.refusal.clone().unwrap_or_else(|| {
             let waits = self.links.waits_for(now);
-            CommandError::new(Code::PeerUnreachable, format!("no member was reached; waiting {waits}"))
+            CommandError::new(
+                Code::PeerUnreachable,
+                format!("no member was reached; waiting {waits}"),
+            )
         })
     }
 
@@ -269,7 +312,9 @@ impl Engine {
             && let Phase::Joining(joining) = &mut self.phase
         {
             let message = "the other side does not speak this protocol";
-            joining.refusal.get_or_insert(CommandError::new(Code::VersionMismatch, message));
+            joining
+                .refusal
+                .get_or_insert(CommandError::new(Code::VersionMismatch, message));
         }
         self.feed_joiner(stream, AdmissionInput::Closed, context);
         if let Phase::Joining(joining) = &mut self.phase {

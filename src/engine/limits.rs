@@ -281,7 +281,7 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 /// Largest message on a screen stream.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that may wait to be written on an admission stream; all that a peer may show fits.
+/// Bytes that may wait to be written on an admission stream; a whole membership log fits.
 pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that may wait to be written on a control stream.
 pub const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -300,9 +300,9 @@ pub const STREAM_BACKLOG_MESSAGES_MAX: usize = 32;
 /// Bytes of one stream that may wait for the engine before it is no longer read.
 pub const STREAM_BACKLOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that a peer who connected to us may say before its key is a member's.
-pub const UNPROVEN_INBOUND_BYTES_MAX: usize = ADMISSION_SHOWN_BYTES_MAX + 128 * 1024;
+pub const UNPROVEN_INBOUND_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that a peer whom we dialled may say on a connection without a member's lanes.
-pub const UNPROVEN_OUTBOUND_BYTES_MAX: usize = ADMISSION_WELCOME_BYTES_MAX + 1024 * 1024;
+pub const UNPROVEN_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Inbound connections of strangers at once.
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 32;
 /// Inbound connections of one stranger at once.
@@ -353,6 +353,8 @@ pub const ADMISSION_SHOWING_MS_MAX: u64 = 60_000;
 pub const ADMISSION_PARTING_MS_MAX: u64 = 60_000;
 
 // --- documents: changes ---
+// Bounds of the gate's verdict, and [`CHANGE_BYTES_MAX`], are constants of the protocol version: all replicas
+// judge alike.
 
 /// Operations of one change.
 pub const CHANGE_OPERATIONS_MAX: u64 = 10_000;
@@ -407,6 +409,7 @@ pub const PRESENCE_KEYS_MAX: usize = 256;
 pub const PRESENCE_ROUTE_MEMBERS_MAX: usize = 8;
 
 // --- documents: held back changes ---
+// Local bounds: they may only delay, as what is let go is asked for again.
 
 /// Changes of one author that wait for what they build on.
 pub const HELD_AUTHOR_CHANGES_MAX: usize = 1000;
@@ -417,10 +420,10 @@ pub const HELD_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Refused changes of a document whose hash is remembered, so that what builds on them is refused too.
 pub const REFUSED_REMEMBERED_MAX: usize = 4096;
 
-const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
 const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
 const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);
+const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);

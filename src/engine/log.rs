@@ -438,7 +438,7 @@ impl Logs {
         self.logs
             .get(member)
             .and_then(Log::frontier)
-            .unwrap_or(Frontier::start(&self.session))
+            .unwrap_or_else(|| Frontier::start(&self.session))
     }
 
     /// The running size in bytes of the envelopes of `member`.

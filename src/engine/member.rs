@@ -24,7 +24,9 @@ use crate::engine::membership::NewSession as NewMembership;
 use crate::engine::message::{SignedAddresses, SignedInstance};
 use crate::engine::persist::{Key, Table};
 use crate::engine::presence::Board;
-use crate::engine::replica::{LoadError, News, OwnInvite, Planted, Profile, Records, Replica, Secrets, Taken};
+use crate::engine::replica::{
+    LoadError, News, OwnInvite, Planted, Profile, Records, Replica, Secrets, Taken,
+};
 use crate::engine::statement::{Genesis, Grant, Grantee, Sponsors, StatementBody};
 use crate::engine::sync::Sync;
 use crate::engine::terminals::Terminals;
@@ -171,8 +173,17 @@ impl Member {
         let mut keyring = Keyring::default();
         keyring.insert(created.secret);
         let session = created.membership.session();
-        let secrets = Secrets { key, prekey, discovery, root: Some(root) };
-        let profile = Profile { session, name: new.name.clone(), terminal: None };
+        let secrets = Secrets {
+            key,
+            prekey,
+            discovery,
+            root: Some(root),
+        };
+        let profile = Profile {
+            session,
+            name: new.name.clone(),
+            terminal: None,
+        };
         let replica = Replica::new(
             secrets,
             profile,
@@ -208,7 +219,9 @@ impl Member {
             context.entropy,
             (&mut taken, &mut context.out.persist),
             |documents, writer| {
-                documents.write_session(writer, now, &facts).map(|change| (change, ()))
+                documents
+                    .write_session(writer, now, &facts)
+                    .map(|change| (change, ()))
             },
         )?;
         self.introduce(&mut taken, context)?;
@@ -250,7 +263,11 @@ impl Member {
             root: None,
         };
         let session = joining.ticket.session;
-        let profile = Profile { session, name: joining.name.clone(), terminal: None };
+        let profile = Profile {
+            session,
+            name: joining.name.clone(),
+            terminal: None,
+        };
         let replica = Replica::new(
             secrets,
             profile,
@@ -270,7 +287,9 @@ impl Member {
         context: &mut Context<'_>,
     ) -> Result<Self, LoadError> {
         let (replica, _) = Replica::load(records, context.entropy)?;
-        let last = records.get(Table::Meta, b"instance").and_then(|bytes| bytes.try_into().ok());
+        let last = records
+            .get(Table::Meta, b"instance")
+            .and_then(|bytes| bytes.try_into().ok());
         let instance = u64::from_be_bytes(last.unwrap_or_default()).saturating_add(1);
         let mut member = Self::assemble(setup, replica, instance, context);
         for bytes in records.values(Table::Addresses) {
@@ -289,11 +308,16 @@ impl Member {
         context: &mut Context<'_>,
     ) -> Self {
         let bugs = setup.bugs;
-        let planted =
-            Planted { accept_unsigned: bugs.accept_unsigned, skip_persist: bugs.skip_persist };
+        let planted = Planted {
+            accept_unsigned: bugs.accept_unsigned,
+            skip_persist: bugs.skip_persist,
+        };
         replica.plant(planted);
         let key = Key::new(Table::Meta, *b"instance");
-        context.out.persist.put(key, instance.to_be_bytes().to_vec());
+        context
+            .out
+            .persist
+            .put(key, instance.to_be_bytes().to_vec());
         let mut sync = Sync::new(replica.frontier().seq);
         if bugs.no_catch_up {
             sync.switch_off();
@@ -340,21 +364,40 @@ impl Member {
     /// Who a member is, for events.
     pub(in crate::engine) fn actor(&self, id: &MemberId) -> Actor {
         let member = self.replica.membership().member(id);
-        let kind = member.as_ref().map_or(Kind::Human, |member| kind_of(member.kind));
-        Actor { id: *id, name: self.name(id), kind }
+        let kind = member
+            .as_ref()
+            .map_or(Kind::Human, |member| kind_of(member.kind));
+        Actor {
+            id: *id,
+            name: self.name(id),
+            kind,
+        }
     }
 
     /// The name of a member: what it says of itself, else what it joined with, else the short form of its key.
     pub(in crate::engine) fn name(&self, id: &MemberId) -> String {
-        let said = self.replica.documents().member(id).and_then(|state| state.name.clone());
-        let joined = || self.replica.membership().member(id).map(|member| member.name);
+        let said = self
+            .replica
+            .documents()
+            .member(id)
+            .and_then(|state| state.name.clone());
+        let joined = || {
+            self.replica
+                .membership()
+                .member(id)
+                .map(|member| member.name)
+        };
         said.or_else(joined).unwrap_or_else(|| id.short())
     }
 
     /// Tells the person something.
     pub(in crate::engine) fn notice(&mut self, text: String, context: &mut Context<'_>) {
         self.notice_number += 1;
-        let notice = Notice { number: self.notice_number, time: context.now.wall, text };
+        let notice = Notice {
+            number: self.notice_number,
+            time: context.now.wall,
+            text,
+        };
         self.notices.push_back(notice.clone());
         while self.notices.len() > VIEW_NOTICES_MAX {
             self.notices.pop_front();
@@ -365,9 +408,16 @@ impl Member {
     /// What was written here: tells neighbours, and leaves the news to the engine.
     pub(in crate::engine) fn absorb(&mut self, taken: Taken, context: &mut Context<'_>) {
         if !self.bugs.no_gossip {
-            for entry in taken.fresh.iter().filter(|entry| entry.len() <= GOSSIP_WHOLE_BYTES_MAX) {
+            for entry in taken
+                .fresh
+                .iter()
+                .filter(|entry| entry.len() <= GOSSIP_WHOLE_BYTES_MAX)
+            {
                 let topic = self.replica.log_topic();
-                context.net(NetEffect::Publish { topic, data: entry.clone() });
+                context.net(NetEffect::Publish {
+                    topic,
+                    data: entry.clone(),
+                });
             }
         }
         self.absorb_received(taken, context);
@@ -384,19 +434,36 @@ impl Member {
 
     /// The place of a terminal for its lease.
     pub(in crate::engine) fn place(&self, terminal: TerminalId, host: MemberId) -> Place {
-        Place { session: self.replica.session(), terminal, host }
+        Place {
+            session: self.replica.session(),
+            terminal,
+            host,
+        }
     }
 
     /// This node's addresses under its signature.
-    pub(in crate::engine) fn own_addresses(&self, setup: &Setup, listen: &[Addr]) -> SignedAddresses {
-        let mut addrs: Vec<Addr> =
-            listen.iter().filter(|addr| addr.ip.reach() != Reach::Never).copied().collect();
+    pub(in crate::engine) fn own_addresses(
+        &self,
+        setup: &Setup,
+        listen: &[Addr],
+    ) -> SignedAddresses {
+        let mut addrs: Vec<Addr> = listen
+            .iter()
+            .filter(|addr| addr.ip.reach() != Reach::Never)
+            .copied()
+            .collect();
         // Public and private ones first: where eight are not enough, loopback is served by the run folder.
         addrs.sort_by_key(|addr| (addr.ip.reach() == Reach::Loopback, *addr));
         addrs.truncate(ADDRS_PER_PEER_MAX);
         let at = (self.instance, self.address_counter);
         let session = self.replica.session();
-        SignedAddresses::sign(self.replica.key(), &session, at, addrs, mark(setup, &self.me()))
+        SignedAddresses::sign(
+            self.replica.key(),
+            &session,
+            at,
+            addrs,
+            mark(setup, &self.me()),
+        )
     }
 
     /// Makes an invitation.
@@ -420,13 +487,23 @@ impl Member {
         };
         // Who would get more than viewing, or is asked about, is let in by owner's devices and admins only.
         let named = grant.ask || (more_than_viewing && ask != Ask::Never);
-        grant.sponsors = if named { Sponsors::UpTo(Role::Admin.rank()) } else { Sponsors::Any };
+        grant.sponsors = if named {
+            Sponsors::UpTo(Role::Admin.rank())
+        } else {
+            Sponsors::Any
+        };
         let mut taken = Taken::default();
         let now = context.now.wall;
         let body = StatementBody::Grant(grant);
-        self.replica.state(body, now, &mut taken, &mut context.out.persist)?;
-        let invite = OwnInvite { seed, addresses, created: now };
-        self.replica.keep_invite(id, invite, &mut context.out.persist);
+        self.replica
+            .state(body, now, &mut taken, &mut context.out.persist)?;
+        let invite = OwnInvite {
+            seed,
+            addresses,
+            created: now,
+        };
+        self.replica
+            .keep_invite(id, invite, &mut context.out.persist);
         self.absorb(taken, context);
         let actor = self.actor(&self.me());
         context.emit(Some(actor), What::InviteCreated { invite: id, role });
@@ -445,7 +522,9 @@ impl Member {
             patch.public.map(SessionFact::Public),
             patch.expires.map(SessionFact::Expires),
             patch.ask.map(|ask| SessionFact::Setting(Setting::Ask(ask))),
-            patch.control.map(|mode| SessionFact::Setting(Setting::Control(mode))),
+            patch
+                .control
+                .map(|mode| SessionFact::Setting(Setting::Control(mode))),
         ]
         .into_iter()
         .flatten()
@@ -456,7 +535,9 @@ impl Member {
             context.entropy,
             (&mut taken, &mut context.out.persist),
             |documents, writer| {
-                documents.write_session(writer, now, &facts).map(|change| (change, ()))
+                documents
+                    .write_session(writer, now, &facts)
+                    .map(|change| (change, ()))
             },
         )?;
         self.absorb(taken, context);
@@ -471,7 +552,10 @@ impl Member {
         });
         timers.arm(Timer::Admission, doors.map(|(at, _)| at).min());
         let speaks = connected && self.replica.epoch_to_write().is_some();
-        timers.arm(Timer::Presence, speaks.then(|| self.board.deadline(self.members.len())));
+        timers.arm(
+            Timer::Presence,
+            speaks.then(|| self.board.deadline(self.members.len())),
+        );
         timers.arm(Timer::PresenceEnds, self.board.next_end(now.mono));
         timers.arm(Timer::Fetch, self.sync.deadline());
         let promises = self.typing.values().chain(self.asking.values().flatten());
@@ -490,7 +574,10 @@ pub(in crate::engine) fn mark(setup: &Setup, member: &MemberId) -> Hash {
 /// Everybody who is a member now.
 pub(in crate::engine) fn effective(replica: &Replica) -> BTreeSet<MemberId> {
     let members = replica.membership().members();
-    members.filter(|member| member.standing.is_some()).map(|member| member.id).collect()
+    members
+        .filter(|member| member.standing.is_some())
+        .map(|member| member.id)
+        .collect()
 }
 
 /// The view's word for what sits at a node.

@@ -145,7 +145,11 @@ impl SignedInstance {
     /// Signs a start.
     pub fn sign(key: &MemberKey, session: &SessionId, number: u64) -> Self {
         let signature = key.sign(Domain::Hello, &instance_bytes(session, number));
-        Self { member: key.id(), number, signature }
+        Self {
+            member: key.id(),
+            number,
+            signature,
+        }
     }
 
     /// Checks the signature.
@@ -154,7 +158,12 @@ impl SignedInstance {
     /// It is not the member's.
     pub fn check(&self, session: &SessionId) -> Result<(), MessageError> {
         let bytes = instance_bytes(session, self.number);
-        Ok(verify(&self.member, Domain::Hello, &bytes, &self.signature)?)
+        Ok(verify(
+            &self.member,
+            Domain::Hello,
+            &bytes,
+            &self.signature,
+        )?)
     }
 }
 
@@ -174,7 +183,14 @@ impl SignedAddresses {
         addrs.truncate(ADDRS_PER_PEER_MAX);
         let bytes = addresses_bytes(session, (instance, counter), &addrs, &mark);
         let signature = key.sign(Domain::Addresses, &bytes);
-        Self { member: key.id(), instance, counter, addrs, mark, signature }
+        Self {
+            member: key.id(),
+            instance,
+            counter,
+            addrs,
+            mark,
+            signature,
+        }
     }
 
     /// Checks number and signature.
@@ -187,7 +203,12 @@ impl SignedAddresses {
         }
         let at = (self.instance, self.counter);
         let bytes = addresses_bytes(session, at, &self.addrs, &self.mark);
-        Ok(verify(&self.member, Domain::Addresses, &bytes, &self.signature)?)
+        Ok(verify(
+            &self.member,
+            Domain::Addresses,
+            &bytes,
+            &self.signature,
+        )?)
     }
 }
 
@@ -229,7 +250,11 @@ impl PeerMessage {
             | Self::Lease(_)
             | Self::Bye => return Ok(()),
         };
-        if length > max { Err(MessageError::TooMany(list)) } else { Ok(()) }
+        if length > max {
+            Err(MessageError::TooMany(list))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -244,8 +269,8 @@ pub fn pack(entries: &[Vec<u8>]) -> Vec<u8> {
 /// # Errors
 /// Unpacked it is over the bound (twice [`FETCH_BYTES_MAX`]), or it is no such block.
 pub fn unpack(packed: &[u8]) -> Result<Vec<Vec<u8>>, MessageError> {
-    let plain = zstd::bulk::decompress(packed, 2 * FETCH_BYTES_MAX)
-        .map_err(|_| MessageError::Malformed)?;
+    let plain =
+        zstd::bulk::decompress(packed, 2 * FETCH_BYTES_MAX).map_err(|_| MessageError::Malformed)?;
     postcard::from_bytes(&plain).map_err(|_| MessageError::Malformed)
 }
 
@@ -258,7 +283,11 @@ fn decoded<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageEr
         return Err(MessageError::TooLarge(bytes.len()));
     }
     let value = postcard::from_bytes(bytes).map_err(|_| MessageError::Malformed)?;
-    if encoded(&value) == bytes { Ok(value) } else { Err(MessageError::Malformed) }
+    if encoded(&value) == bytes {
+        Ok(value)
+    } else {
+        Err(MessageError::Malformed)
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +302,10 @@ mod tests {
     #[test]
     fn every_message_survives_its_encoding() {
         for message in samples() {
-            assert_eq!(PeerMessage::decode(&message.encode()).as_ref(), Ok(&message));
+            assert_eq!(
+                PeerMessage::decode(&message.encode()).as_ref(),
+                Ok(&message)
+            );
         }
     }
 
@@ -282,7 +314,10 @@ mod tests {
         for message in samples() {
             let bytes = message.encode();
             for length in 0..bytes.len() {
-                assert!(PeerMessage::decode(&bytes[..length]).is_err(), "{message:?} at {length}");
+                assert!(
+                    PeerMessage::decode(&bytes[..length]).is_err(),
+                    "{message:?} at {length}"
+                );
             }
         }
     }
@@ -291,7 +326,10 @@ mod tests {
     fn a_message_over_the_limit_is_refused_unread() {
         let bytes = vec![0; CONTROL_MESSAGE_BYTES_MAX + 1];
 
-        assert_eq!(PeerMessage::decode(&bytes), Err(MessageError::TooLarge(bytes.len())));
+        assert_eq!(
+            PeerMessage::decode(&bytes),
+            Err(MessageError::TooLarge(bytes.len()))
+        );
     }
 
     #[test]
@@ -304,9 +342,30 @@ mod tests {
         assert_eq!(instance.check(&SESSION), Ok(()));
         assert_eq!(addresses.check(&SESSION), Ok(()));
         assert!(instance.check(&SessionId([4; 32])).is_err());
-        assert!(SignedInstance { number: 8, ..instance }.check(&SESSION).is_err());
-        assert!(SignedAddresses { counter: 2, ..addresses.clone() }.check(&SESSION).is_err());
-        assert!(SignedAddresses { mark: Hash([2; 32]), ..addresses }.check(&SESSION).is_err());
+        assert!(
+            SignedInstance {
+                number: 8,
+                ..instance
+            }
+            .check(&SESSION)
+            .is_err()
+        );
+        assert!(
+            SignedAddresses {
+                counter: 2,
+                ..addresses.clone()
+            }
+            .check(&SESSION)
+            .is_err()
+        );
+        assert!(
+            SignedAddresses {
+                mark: Hash([2; 32]),
+                ..addresses
+            }
+            .check(&SESSION)
+            .is_err()
+        );
     }
 
     #[test]
@@ -350,7 +409,10 @@ mod tests {
         let instance = SignedInstance::sign(&key, &SESSION, 7);
         let addrs = vec!["/ip4/10.0.0.1/tcp/4".parse().unwrap()];
         let addresses = SignedAddresses::sign(&key, &SESSION, (7, 1), addrs, Hash([1; 32]));
-        let reached = Reached { seq: 300, hash: Hash([9; 32]) };
+        let reached = Reached {
+            seq: 300,
+            hash: Hash([9; 32]),
+        };
         vec![
             PeerMessage::Hello(Box::new(Hello {
                 version: 1,
@@ -359,17 +421,26 @@ mod tests {
                 your_log: reached,
                 addresses: addresses.clone(),
             })),
-            PeerMessage::Ping { nonce: 70_000, vector: Hash([2; 32]) },
+            PeerMessage::Ping {
+                nonce: 70_000,
+                vector: Hash([2; 32]),
+            },
             PeerMessage::Pong { nonce: 1 },
             PeerMessage::Vector(vec![(key.id(), reached)]),
             PeerMessage::Want(vec![(key.id(), 7)]),
-            PeerMessage::Entries { packed: pack(&[vec![1, 2, 3]]), done: true },
+            PeerMessage::Entries {
+                packed: pack(&[vec![1, 2, 3]]),
+                done: true,
+            },
             PeerMessage::WantBodies(vec![Hash([5; 32])]),
             PeerMessage::Bodies(vec![(Hash([5; 32]), vec![1, 2])]),
             PeerMessage::WantEpochs(vec![Hash([6; 32])]),
             PeerMessage::Epochs(vec![(Hash([6; 32]), [7; 32])]),
             PeerMessage::PresenceHave(vec![(key.id(), 1, 2)]),
-            PeerMessage::Presences(vec![PassedPresence { age_ms: 5, message: vec![1] }]),
+            PeerMessage::Presences(vec![PassedPresence {
+                age_ms: 5,
+                message: vec![1],
+            }]),
             PeerMessage::Addresses(vec![addresses]),
             PeerMessage::Lease(vec![1, 2, 3]),
             PeerMessage::Bye,

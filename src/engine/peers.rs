@@ -33,14 +33,18 @@ use crate::engine::{Engine, Phase, Use};
 impl Engine {
     /// A member's node begins: topics, wanted peers, what is known of where they are.
     pub(in crate::engine) fn start_member(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if !member.bugs.no_gossip {
             context.net(NetEffect::Subscribe(member.replica.log_topic()));
         }
         context.net(NetEffect::Subscribe(member.replica.presence_topic()));
         self.link(LinkInput::AnybodyWanted(false), context);
         self.tell_members(context);
-        let Phase::Member(member) = &self.phase else { return };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let known: Vec<SignedAddresses> = member.addresses.values().cloned().collect();
         for signed in known {
             self.dialable(&signed, context);
@@ -51,7 +55,9 @@ impl Engine {
 
     /// Tells connections and the network who is a member.
     pub(in crate::engine) fn tell_members(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let now_members = effective(&member.replica);
         let session = member.replica.session();
         let me = member.me();
@@ -71,7 +77,9 @@ impl Engine {
 
     /// Our addresses have changed, or a member's node has just begun: tell everybody.
     pub(in crate::engine) fn listening(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         member.address_counter += 1;
         let own = member.own_addresses(&self.setup, &self.listen);
         let all: Vec<MemberId> = self.links.up().map(|(peer, ..)| peer).collect();
@@ -100,15 +108,22 @@ impl Engine {
     }
 
     fn hello(&mut self, conn: ConnId, stream: StreamId, context: &mut Context<'_>) {
-        let Some(peer) = self.links.link(conn).map(|link| link.peer) else { return };
-        let Phase::Member(member) = &self.phase else { return };
+        let Some(peer) = self.links.link(conn).map(|link| link.peer) else {
+            return;
+        };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let end = member.replica.logs().frontier(&peer);
         let session = member.replica.session();
         let hello = Hello {
             version: PROTOCOL_VERSION,
             instance: SignedInstance::sign(member.replica.key(), &session, member.instance),
             your_instance: member.instances.get(&peer).cloned(),
-            your_log: Reached { seq: end.seq, hash: end.hash },
+            your_log: Reached {
+                seq: end.seq,
+                hash: end.hash,
+            },
             addresses: member.own_addresses(&self.setup, &self.listen),
         };
         context.send(stream, PeerMessage::Hello(Box::new(hello)).encode());
@@ -125,7 +140,9 @@ impl Engine {
             Phase::Joining(_) => self.prove_joiner(conn, peer, context),
             Phase::Member(_) => {
                 let stream = self.open(conn, Lane::Admission, Use::Admission, context);
-                let Phase::Member(member) = &mut self.phase else { return };
+                let Phase::Member(member) = &mut self.phase else {
+                    return;
+                };
                 let discovery = *member.replica.discovery();
                 let me = member.me();
                 let machine = Presenter::new(me, peer, discovery, context.now, context.entropy);
@@ -139,9 +156,13 @@ impl Engine {
 
     /// A heartbeat is due on a connection.
     pub(in crate::engine) fn beat(&mut self, conn: ConnId, context: &mut Context<'_>) {
-        let Some(link) = self.links.link(conn) else { return };
+        let Some(link) = self.links.link(conn) else {
+            return;
+        };
         let Some(stream) = link.control else { return };
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         member.ping_number += 1;
         let nonce = member.ping_number;
         member.pings.insert(nonce, (conn, context.now.mono));
@@ -160,8 +181,12 @@ impl Engine {
         instead_of: Option<ConnId>,
         context: &mut Context<'_>,
     ) {
-        let Some(path) = self.links.link(conn).map(|link| link.path) else { return };
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Some(path) = self.links.link(conn).map(|link| link.path) else {
+            return;
+        };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if instead_of.is_none() {
             let actor = member.actor(&peer);
             context.emit(Some(actor), What::PeerConnected { peer, path });
@@ -184,10 +209,14 @@ impl Engine {
 
     /// No connection carries a peer's traffic any more.
     pub(in crate::engine) fn down(&mut self, peer: MemberId, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let actor = member.actor(&peer);
         let mut out = Vec::new();
-        member.sync.down(&peer, context.now.mono, &member.replica, &mut out);
+        member
+            .sync
+            .down(&peer, context.now.mono, &member.replica, &mut out);
         context.emit(Some(actor), What::PeerDisconnected { peer });
         self.synced(out, context);
         self.terminals_down(peer, context);
@@ -215,7 +244,9 @@ impl Engine {
 
     /// A newcomer says its name in its own document as soon as it can.
     fn introduce_late(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let me = member.me();
         if member.replica.documents().member(&me).is_some() || member.read_only {
             return;
@@ -271,7 +302,9 @@ impl Engine {
         message: Vec<u8>,
         context: &mut Context<'_>,
     ) {
-        let Some((conn, used)) = self.streams.get(&stream).cloned() else { return };
+        let Some((conn, used)) = self.streams.get(&stream).cloned() else {
+            return;
+        };
         match used {
             Use::Control => self.control_received(conn, &message, context),
             Use::Admission => {
@@ -305,7 +338,9 @@ impl Engine {
         ended: &Ended,
         context: &mut Context<'_>,
     ) {
-        let Some((conn, used)) = self.streams.remove(&stream) else { return };
+        let Some((conn, used)) = self.streams.remove(&stream) else {
+            return;
+        };
         match used {
             Use::Control if *ended == Ended::Unsupported => {
                 self.link(LinkInput::ControlRefused { conn }, context);
@@ -329,7 +364,9 @@ impl Engine {
     }
 
     fn control_received(&mut self, conn: ConnId, bytes: &[u8], context: &mut Context<'_>) {
-        let Some(peer) = self.links.link(conn).map(|link| link.peer) else { return };
+        let Some(peer) = self.links.link(conn).map(|link| link.peer) else {
+            return;
+        };
         self.link(LinkInput::Heard { conn }, context);
         let message = match PeerMessage::decode(bytes) {
             Ok(message) => message,
@@ -355,7 +392,9 @@ impl Engine {
         hello: Hello,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let session = member.replica.session();
         let signed = hello.instance.member == peer && hello.instance.check(&session).is_ok();
         if hello.version != PROTOCOL_VERSION || !signed {
@@ -382,14 +421,21 @@ impl Engine {
             // A restored backup: what others have heard of us is ahead of what we remember.
             member.instance = ours.number.saturating_add(1);
             let key = Key::new(Table::Meta, *b"instance");
-            context.out.persist.put(key, member.instance.to_be_bytes().to_vec());
+            context
+                .out
+                .persist
+                .put(key, member.instance.to_be_bytes().to_vec());
         }
         self.link(LinkInput::Hello { conn, instance }, context);
         self.take_addresses(peer, vec![hello.addresses], context);
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if hello.your_log.seq > member.replica.frontier().seq {
             let mut out = Vec::new();
-            member.sync.gap(peer, me, context.now.mono, &member.replica, &mut out);
+            member
+                .sync
+                .gap(peer, me, context.now.mono, &member.replica, &mut out);
             self.synced(out, context);
         }
     }
@@ -401,7 +447,9 @@ impl Engine {
         message: PeerMessage,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if !member.members.contains(&peer) {
             context.net(NetEffect::Close { conn });
             return;
@@ -415,7 +463,9 @@ impl Engine {
             }
             PeerMessage::Pong { nonce } => self.pong(nonce, context),
             PeerMessage::Vector(vector) => {
-                member.sync.vector(peer, vector, now, &member.replica, &mut out);
+                member
+                    .sync
+                    .vector(peer, vector, now, &member.replica, &mut out);
             }
             PeerMessage::Want(wanted) => {
                 let entries = member.sync.want(&wanted, &member.replica);
@@ -448,14 +498,20 @@ impl Engine {
     }
 
     fn pong(&mut self, nonce: u64, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some((conn, sent)) = member.pings.remove(&nonce) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some((conn, sent)) = member.pings.remove(&nonce) else {
+            return;
+        };
         let micros = context.now.mono.0.saturating_sub(sent.0);
         self.link(LinkInput::RoundTrip { conn, micros }, context);
     }
 
     fn take_entries(&mut self, peer: MemberId, packed: &[u8], context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let entries = match unpack(packed) {
             Ok(entries) => entries,
             Err(error) => {
@@ -465,14 +521,18 @@ impl Engine {
         };
         let mut taken = Taken::default();
         for entry in &entries {
-            member.replica.take(entry, &mut taken, &mut context.out.persist);
+            member
+                .replica
+                .take(entry, &mut taken, &mut context.out.persist);
         }
         if let Some(reason) = &taken.invalid {
             tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
         }
         member.absorb_received(taken, context);
         let mut out = Vec::new();
-        member.sync.answered(peer, context.now.mono, &member.replica, &mut out);
+        member
+            .sync
+            .answered(peer, context.now.mono, &member.replica, &mut out);
         let waiting = member.sync.waiting(&member.replica);
         if waiting > 0 {
             context.emit(None, What::SyncProgress { waiting });
@@ -483,7 +543,9 @@ impl Engine {
 
     /// Bodies of which only the header is here are asked for until they come.
     fn ask_bodies(&self, peer: MemberId, context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else { return };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let missing = member.replica.logs().missing_bodies();
         let missing: Vec<Hash> = missing.take(16).map(|body| body.hash).collect();
         if !missing.is_empty() {
@@ -492,7 +554,9 @@ impl Engine {
     }
 
     fn give_bodies(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else { return };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         for hash in wanted.iter().take(16) {
             if let Some(Entry::Envelope(envelope)) = member.replica.logs().entry(hash)
                 && let Some(body) = envelope.body()
@@ -504,17 +568,23 @@ impl Engine {
     }
 
     fn take_bodies(&mut self, bodies: Vec<(Hash, Vec<u8>)>, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut taken = Taken::default();
         for (hash, body) in bodies {
-            member.replica.take_body(&hash, body, &mut taken, &mut context.out.persist);
+            member
+                .replica
+                .take_body(&hash, body, &mut taken, &mut context.out.persist);
         }
         member.absorb_received(taken, context);
     }
 
     /// Whoever holds an epoch's secret gives it to every effective member that lacks it.
     fn give_epochs(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else { return };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let keyring = member.replica.keyring();
         let give = |id: &Hash| Some((*id, *keyring.get(&EpochId(id.0))?.to_bytes()));
         let epochs: Vec<(Hash, [u8; 32])> = wanted.iter().filter_map(give).collect();
@@ -524,11 +594,15 @@ impl Engine {
     }
 
     fn take_epochs(&mut self, epochs: Vec<(Hash, [u8; 32])>, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut taken = Taken::default();
         for (epoch, secret) in epochs {
             let batch = &mut context.out.persist;
-            member.replica.learn_epoch(EpochId(epoch.0), secret, &mut taken, batch);
+            member
+                .replica
+                .learn_epoch(EpochId(epoch.0), secret, &mut taken, batch);
         }
         member.absorb_received(taken, context);
         self.introduce_late(context);
@@ -549,7 +623,9 @@ impl Engine {
         age: Duration,
         context: &mut Context<'_>,
     ) -> Result<bool, String> {
-        let Phase::Member(member) = &mut self.phase else { return Ok(false) };
+        let Phase::Member(member) = &mut self.phase else {
+            return Ok(false);
+        };
         let now = context.now.mono;
         let Some(who) = member.board.hear(bytes, age, &mut member.replica, now)? else {
             return Ok(false);
@@ -559,16 +635,34 @@ impl Engine {
         let (pointer, selection) =
             state.map_or((None, None), |state| (state.pointer, state.selection));
         let actor = member.actor(&who);
-        let before = member.shown.insert(who, (status, typing, pointer, selection));
+        let before = member
+            .shown
+            .insert(who, (status, typing, pointer, selection));
         if before.is_none_or(|before| (before.0, before.1) != (status, typing)) {
-            let what = What::PresenceUpdated { participant: who, status, typing };
+            let what = What::PresenceUpdated {
+                participant: who,
+                status,
+                typing,
+            };
             context.emit(Some(actor.clone()), what);
         }
         if before.is_some_and(|before| before.2 != pointer) {
-            context.emit(Some(actor.clone()), What::CursorMoved { participant: who, pointer });
+            context.emit(
+                Some(actor.clone()),
+                What::CursorMoved {
+                    participant: who,
+                    pointer,
+                },
+            );
         }
         if before.is_some_and(|before| before.3 != selection) {
-            context.emit(Some(actor), What::SelectionChanged { participant: who, selection });
+            context.emit(
+                Some(actor),
+                What::SelectionChanged {
+                    participant: who,
+                    selection,
+                },
+            );
         }
         context.changed = true;
         self.check_pictures(context);
@@ -581,7 +675,9 @@ impl Engine {
         list: Vec<SignedAddresses>,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let session = member.replica.session();
         let me = member.me();
         let mut fresh = Vec::new();
@@ -605,8 +701,12 @@ impl Engine {
         for signed in &fresh {
             self.dialable(signed, context);
         }
-        let others: Vec<MemberId> =
-            self.links.up().map(|(peer, ..)| peer).filter(|peer| *peer != from).collect();
+        let others: Vec<MemberId> = self
+            .links
+            .up()
+            .map(|(peer, ..)| peer)
+            .filter(|peer| *peer != from)
+            .collect();
         for peer in others {
             self.tell(peer, &PeerMessage::Addresses(fresh.clone()), context);
         }
@@ -622,7 +722,14 @@ impl Engine {
             .copied()
             .collect();
         let peer = signed.member;
-        self.link(LinkInput::Discovered { peer, addrs: &addrs, source: Source::Member }, context);
+        self.link(
+            LinkInput::Discovered {
+                peer,
+                addrs: &addrs,
+                source: Source::Member,
+            },
+            context,
+        );
     }
 
     /// A gossip message: whether neighbours should hear it.
@@ -633,7 +740,9 @@ impl Engine {
         data: &[u8],
         context: &mut Context<'_>,
     ) -> Verdict {
-        let Phase::Member(member) = &mut self.phase else { return Verdict::Ignore };
+        let Phase::Member(member) = &mut self.phase else {
+            return Verdict::Ignore;
+        };
         if topic == member.replica.presence_topic() {
             return match self.hear_presence(data, Duration::ZERO, context) {
                 Ok(true) => Verdict::Accept,
@@ -648,10 +757,14 @@ impl Engine {
             return Verdict::Ignore;
         }
         let mut taken = Taken::default();
-        member.replica.take(data, &mut taken, &mut context.out.persist);
+        member
+            .replica
+            .take(data, &mut taken, &mut context.out.persist);
         let mut out = Vec::new();
         for author in &taken.gaps {
-            member.sync.gap(from, *author, context.now.mono, &member.replica, &mut out);
+            member
+                .sync
+                .gap(from, *author, context.now.mono, &member.replica, &mut out);
         }
         let verdict = match (&taken.invalid, taken.changed, taken.gaps.is_empty()) {
             (Some(_), ..) => Verdict::Reject,
@@ -671,15 +784,26 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let hints = self.sponsor_hints();
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(mut door) = member.doors.remove(&stream) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(mut door) = member.doors.remove(&stream) else {
+            return;
+        };
         let may_write = !member.read_only;
         let mut outputs = Vec::new();
-        let mut session =
-            member.replica.session_context(&mut member.limits, &hints, may_write);
+        let mut session = member
+            .replica
+            .session_context(&mut member.limits, &hints, may_write);
         match &mut door.machine {
             DoorKind::Sponsor(machine) => {
-                machine.handle(input, context.now, context.entropy, &mut session, &mut outputs);
+                machine.handle(
+                    input,
+                    context.now,
+                    context.entropy,
+                    &mut session,
+                    &mut outputs,
+                );
             }
             DoorKind::Presenter(machine) => {
                 machine.handle(input, context.now, &session, &mut outputs);
@@ -704,7 +828,10 @@ impl Engine {
             AdmissionOutput::AskPerson(question) => self.ask_person(stream, *question, context),
             AdmissionOutput::Withdraw(member) => self.question_over(&member, false, context),
             AdmissionOutput::Admit(entry) => self.admitted(entry, context),
-            AdmissionOutput::Recognised { member: who, statements } => {
+            AdmissionOutput::Recognised {
+                member: who,
+                statements,
+            } => {
                 tracing::debug!(member = %who.short(), "a peer has shown that it is a member");
                 if let Phase::Member(member) = &mut self.phase {
                     let mut taken = Taken::default();
@@ -729,9 +856,13 @@ impl Engine {
 
     /// A newcomer's Admit, already written to the own log.
     fn admitted(&mut self, entry: Entry, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut taken = Taken::default();
-        member.replica.insert(entry, &mut taken, &mut context.out.persist);
+        member
+            .replica
+            .insert(entry, &mut taken, &mut context.out.persist);
         member.absorb(taken, context);
         // The newcomer dials again as soon as it is welcome: the network must know it by then.
         self.tell_members(context);
@@ -740,7 +871,9 @@ impl Engine {
     fn door_refused(&mut self, conn: ConnId, refusal: &Refusal, context: &mut Context<'_>) {
         let peer = self.links.link(conn).map(|link| link.peer);
         tracing::info!(?peer, %refusal, "an admission failed");
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if let Refusal::VersionMismatch { .. } = refusal {
             member.notice(refusal.to_string(), context);
         }
@@ -749,10 +882,19 @@ impl Engine {
     fn ask_person(&mut self, stream: StreamId, question: Question, context: &mut Context<'_>) {
         let until = question.until;
         let conn = self.streams.get(&stream).map(|(conn, _)| *conn);
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let id = question.member.short();
         let asked = context.now.wall;
-        member.waiting.insert(id.clone(), Waiting { stream, question, asked });
+        member.waiting.insert(
+            id.clone(),
+            Waiting {
+                stream,
+                question,
+                asked,
+            },
+        );
         if let Some(approval) = member.approval_view(&id, context.now) {
             context.emit(None, What::ApprovalRequested { approval });
         }
@@ -762,10 +904,18 @@ impl Engine {
     }
 
     fn question_over(&mut self, who: &MemberId, approved: bool, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let id = who.short();
         if member.waiting.remove(&id).is_some() {
-            context.emit(None, What::ApprovalDecided { approval: id, approved });
+            context.emit(
+                None,
+                What::ApprovalDecided {
+                    approval: id,
+                    approved,
+                },
+            );
         }
     }
 
@@ -777,13 +927,19 @@ impl Engine {
         context: &mut Context<'_>,
     ) -> Result<(), CommandError> {
         let Phase::Member(member) = &mut self.phase else {
-            return Err(CommandError::new(Code::Failure, "this node is no member yet"));
+            return Err(CommandError::new(
+                Code::Failure,
+                "this node is no member yet",
+            ));
         };
         let Some(waiting) = member.waiting.remove(approval) else {
             let message = format!("nobody waits under `{approval}`");
             return Err(CommandError::new(Code::NoApproval, message));
         };
-        let decided = What::ApprovalDecided { approval: approval.to_owned(), approved: approve };
+        let decided = What::ApprovalDecided {
+            approval: approval.to_owned(),
+            approved: approve,
+        };
         context.emit(None, decided);
         self.feed_door(waiting.stream, AdmissionInput::Decided { approve }, context);
         Ok(())
@@ -791,7 +947,9 @@ impl Engine {
 
     /// Members that can perhaps admit where this node cannot: those connected, seniors first.
     fn sponsor_hints(&self) -> Vec<SponsorHint> {
-        let Phase::Member(member) = &self.phase else { return Vec::new() };
+        let Phase::Member(member) = &self.phase else {
+            return Vec::new();
+        };
         let mut hints: Vec<(crate::engine::capability::Rank, SponsorHint)> = self
             .links
             .up()
@@ -799,7 +957,13 @@ impl Engine {
                 let rank = member.replica.standing(&peer)?.rank;
                 let addrs = &member.addresses.get(&peer)?.addrs;
                 let addresses = addrs.iter().map(ToString::to_string).collect();
-                Some((rank, SponsorHint { member: peer, addresses }))
+                Some((
+                    rank,
+                    SponsorHint {
+                        member: peer,
+                        addresses,
+                    },
+                ))
             })
             .collect();
         hints.sort_by_key(|(rank, hint)| (*rank, hint.member));
@@ -822,7 +986,9 @@ impl Engine {
 
     /// Own presence is due.
     pub(in crate::engine) fn presence_due(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let marks = member.terminals.marks();
         member.board.note_screens(marks);
         member.speak(false, context);
@@ -839,9 +1005,13 @@ impl Engine {
 
     /// Catch-up has something to do.
     pub(in crate::engine) fn sync_due(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
-        member.sync.tick(context.now.mono, &member.replica, &mut out);
+        member
+            .sync
+            .tick(context.now.mono, &member.replica, &mut out);
         self.synced(out, context);
     }
 
@@ -857,7 +1027,10 @@ impl Engine {
         }
         let alone = self.links.up().next().is_none();
         let linger = if alone { Duration::ZERO } else { LINGER };
-        member.ending = Some(Ending { reason, at: context.now.mono + linger });
+        member.ending = Some(Ending {
+            reason,
+            at: context.now.mono + linger,
+        });
         if goodbye {
             member.speak(true, context);
         }
@@ -870,8 +1043,12 @@ impl Engine {
 
     /// The last words are out.
     pub(in crate::engine) fn stop_due(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(ending) = member.ending.take() else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(ending) = member.ending.take() else {
+            return;
+        };
         let peers: Vec<MemberId> = self.links.up().map(|(peer, ..)| peer).collect();
         for peer in peers {
             self.tell(peer, &PeerMessage::Bye, context);
@@ -883,7 +1060,9 @@ impl Engine {
 impl Member {
     /// Publishes own presence if it is time.
     fn speak(&mut self, goodbye: bool, context: &mut Context<'_>) {
-        let spoken = self.board.speak(&mut self.replica, context.now, goodbye, context.entropy);
+        let spoken = self
+            .board
+            .speak(&mut self.replica, context.now, goodbye, context.entropy);
         if let Some(data) = spoken {
             let topic = self.replica.presence_topic();
             context.live(NetEffect::Publish { topic, data });
@@ -917,11 +1096,20 @@ fn neighbours(
     session: &SessionId,
 ) -> BTreeSet<MemberId> {
     if members.len() <= FULL_MESH_MEMBERS_MAX {
-        return members.iter().filter(|member| *member != me).copied().collect();
+        return members
+            .iter()
+            .filter(|member| *member != me)
+            .copied()
+            .collect();
     }
     let mut ring: Vec<(Hash, MemberId)> = members
         .iter()
-        .map(|member| (hash("collab-p2p v1 ring", &[&session.0, &member.0]), *member))
+        .map(|member| {
+            (
+                hash("collab-p2p v1 ring", &[&session.0, &member.0]),
+                *member,
+            )
+        })
         .collect();
     ring.sort_unstable();
     let Some(place) = ring.iter().position(|(_, member)| member == me) else {

@@ -18,8 +18,8 @@ use crate::engine::statement::Grantee;
 use crate::engine::ticket::{Ticket, TicketSecret};
 use crate::engine::time::{Now, Wall};
 use crate::engine::view::{
-    ApprovalView, ConnectionView, ControlView, InviteView, MessageView, ParticipantView,
-    PeerView, Phase as PhaseView, Picture, SessionView, Status, TerminalView, View, What,
+    ApprovalView, ConnectionView, ControlView, InviteView, MessageView, ParticipantView, PeerView,
+    Phase as PhaseView, Picture, SessionView, Status, TerminalView, View, What,
 };
 use crate::engine::{Engine, Phase};
 
@@ -34,10 +34,15 @@ impl Engine {
                 } else {
                     self.links.waits_for(now.mono)
                 };
-                let phase = PhaseView::Joining { waits_for: waits_for.clone() };
+                let phase = PhaseView::Joining {
+                    waits_for: waits_for.clone(),
+                };
                 let mut view = self.empty_view(phase);
                 view.session.id = joining.ticket.session;
-                view.connection = ConnectionView::Offline { waiting: 0, waits_for };
+                view.connection = ConnectionView::Offline {
+                    waiting: 0,
+                    waits_for,
+                };
                 view
             }
             Phase::Over => self.empty_view(PhaseView::Ended),
@@ -57,7 +62,10 @@ impl Engine {
             approvals: Vec::new(),
             invites: Vec::new(),
             peers: Vec::new(),
-            connection: ConnectionView::Offline { waiting: 0, waits_for: String::new() },
+            connection: ConnectionView::Offline {
+                waiting: 0,
+                waits_for: String::new(),
+            },
             listen: self.listen.iter().map(ToString::to_string).collect(),
             notices: Vec::new(),
         }
@@ -69,7 +77,9 @@ impl Engine {
         let closed = member.replica.membership().closed().is_some();
         let phase = match closed {
             true => PhaseView::Closed,
-            false => PhaseView::Member { synced: member.synced || member.alone },
+            false => PhaseView::Member {
+                synced: member.synced || member.alone,
+            },
         };
         View {
             version: self.version,
@@ -78,7 +88,10 @@ impl Engine {
             session: member.session_view(),
             participants: self.participants(member, now),
             terminals: self.terminal_views(member, now),
-            messages: newest.iter().map(|message| member.message_view(message, now.wall)).collect(),
+            messages: newest
+                .iter()
+                .map(|message| member.message_view(message, now.wall))
+                .collect(),
             messages_total: u64::try_from(timeline.len()).unwrap_or(u64::MAX),
             approvals: self.approvals(member, now),
             invites: self.invites(member, now.wall),
@@ -174,7 +187,11 @@ impl Engine {
     }
 
     fn approvals(&self, member: &Member, now: Now) -> Vec<ApprovalView> {
-        member.waiting.keys().filter_map(|id| member.approval_view(id, now)).collect()
+        member
+            .waiting
+            .keys()
+            .filter_map(|id| member.approval_view(id, now))
+            .collect()
     }
 
     fn invites(&self, member: &Member, now: Wall) -> Vec<InviteView> {
@@ -182,7 +199,9 @@ impl Engine {
         let mut all: Vec<InviteView> = membership
             .grants()
             .filter_map(|fact| {
-                let Grantee::Invite(id) = fact.grant.to else { return None };
+                let Grantee::Invite(id) = fact.grant.to else {
+                    return None;
+                };
                 let used = u32::try_from(membership.uses(&fact.hash).len()).unwrap_or(u32::MAX);
                 let own = member.replica.invites().get(&id);
                 let expires = fact.grant.not_after;
@@ -192,7 +211,11 @@ impl Engine {
                     id,
                     role: fact.grant.role,
                     expires,
-                    ask: if fact.grant.ask { Ask::Always } else { Ask::Never },
+                    ask: if fact.grant.ask {
+                        Ask::Always
+                    } else {
+                        Ask::Never
+                    },
                     used,
                     open: !over,
                     created: fact.issued_at,
@@ -232,7 +255,13 @@ impl Engine {
             .map(|(peer, _, link)| {
                 let (lacks, we_lack) = member.sync.difference(&peer, &member.replica);
                 let rtt = link.rtt_micros.map(Duration::from_micros);
-                PeerView { id: peer, path: link.path, rtt, lacks, we_lack }
+                PeerView {
+                    id: peer,
+                    path: link.path,
+                    rtt,
+                    lacks,
+                    we_lack,
+                }
             })
             .collect()
     }
@@ -251,7 +280,9 @@ impl Engine {
 
     /// Statements came: who is a member, and whether the session goes on.
     pub(in crate::engine) fn membership_changed(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let members = effective(&member.replica);
         let came: Vec<MemberId> = members.difference(&member.announced).copied().collect();
         let went: Vec<MemberId> = member.announced.difference(&members).copied().collect();
@@ -260,7 +291,10 @@ impl Engine {
             member.emit_joined(&id, context);
         }
         for id in went {
-            let what = What::ParticipantLeft { participant: id, name: member.name(&id) };
+            let what = What::ParticipantLeft {
+                participant: id,
+                name: member.name(&id),
+            };
             context.emit(Some(member.actor(&id)), what);
         }
         let me = member.me();
@@ -268,7 +302,9 @@ impl Engine {
         let removed = !members.contains(&me) && !member.leaving;
         self.tell_members(context);
         self.rights_changed(context);
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if closed {
             let status = member.last_status();
             if member.ending.is_none() {
@@ -281,7 +317,9 @@ impl Engine {
     }
 
     pub(in crate::engine) fn session_changed(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let session = member.session_view();
         context.emit(None, What::SessionUpdated { session });
     }
@@ -291,7 +329,9 @@ impl Engine {
         messages: &[Arc<ChatMessage>],
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         for message in messages {
             let view = member.message_view(message, context.now.wall);
             let actor = member.actor(&message.author);
@@ -301,7 +341,9 @@ impl Engine {
 
     /// What a member says of itself changed: its terminals perhaps.
     pub(in crate::engine) fn member_changed(&mut self, id: MemberId, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let me = member.me();
         if id != me {
             member.emit_terminals(&id, context);
@@ -309,7 +351,9 @@ impl Engine {
         context.changed = true;
         self.watch_terminals(context);
         // The owner's closing may have come before the status of its terminal.
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if member.replica.membership().closed().is_some() {
             let status = member.last_status();
             if let Some(ending) = &mut member.ending
@@ -335,7 +379,10 @@ impl Member {
             public: state.public,
             ask: state.ask,
             control: state.control,
-            role: self.replica.standing(&me).map_or(Role::Viewer, |standing| standing.role),
+            role: self
+                .replica
+                .standing(&me)
+                .map_or(Role::Viewer, |standing| standing.role),
             owner: self.replica.is_owner(),
             unredacted: true,
         }
@@ -388,7 +435,8 @@ impl Member {
             view.control = ControlView {
                 holder: held.map(|_| self.me()).or(others),
                 mine: held.is_some(),
-                number: held.map_or_else(|| status.map_or(0, |status| status.number), |held| held.0),
+                number: held
+                    .map_or_else(|| status.map_or(0, |status| status.number), |held| held.0),
                 ends: held.and_then(|(_, left)| ends(left)),
                 locked: status.is_some_and(|status| status.locked.is_some()),
                 requested: viewed.sender.is_asking(),
@@ -410,21 +458,38 @@ impl Member {
 
     fn emit_joined(&self, id: &MemberId, context: &mut Context<'_>) {
         let membership = self.replica.membership();
-        let Some(known) = membership.member(id) else { return };
-        let role = known.standing.as_ref().map_or(Role::Viewer, |standing| standing.role);
+        let Some(known) = membership.member(id) else {
+            return;
+        };
+        let role = known
+            .standing
+            .as_ref()
+            .map_or(Role::Viewer, |standing| standing.role);
         let name = self.name(id);
-        let what = What::ParticipantJoined { participant: *id, name, role };
+        let what = What::ParticipantJoined {
+            participant: *id,
+            name,
+            role,
+        };
         context.emit(Some(self.actor(id)), what);
         if let Some(fact) = membership.grant_by_hash(&known.grant)
             && let Grantee::Invite(invite) = fact.grant.to
         {
-            context.emit(Some(self.actor(id)), What::InviteUsed { invite, participant: *id });
+            context.emit(
+                Some(self.actor(id)),
+                What::InviteUsed {
+                    invite,
+                    participant: *id,
+                },
+            );
         }
     }
 
     /// Tells of terminals of a member that were opened, resized or closed since it was told last.
     fn emit_terminals(&mut self, host: &MemberId, context: &mut Context<'_>) {
-        let Some(state) = self.replica.documents().member(host) else { return };
+        let Some(state) = self.replica.documents().member(host) else {
+            return;
+        };
         let actor = self.actor(host);
         for (id, terminal) in &state.terminals {
             let (open, status) = match terminal.state {
@@ -441,11 +506,18 @@ impl Member {
                     cols,
                     rows,
                 },
-                (Some((true, ..)) | None, false) => What::TerminalClosed { terminal: *id, status },
+                (Some((true, ..)) | None, false) => What::TerminalClosed {
+                    terminal: *id,
+                    status,
+                },
                 (Some((_, before_cols, before_rows)), true)
                     if (before_cols, before_rows) != (cols, rows) =>
                 {
-                    What::TerminalResized { terminal: *id, cols, rows }
+                    What::TerminalResized {
+                        terminal: *id,
+                        cols,
+                        rows,
+                    }
                 }
                 (Some(_), _) => continue,
             };
@@ -456,7 +528,9 @@ impl Member {
     /// How the session's newest terminal ended.
     fn last_status(&self) -> Option<ExitStatus> {
         let documents = self.replica.documents();
-        let all = documents.members().flat_map(|(_, state)| state.terminals.values());
+        let all = documents
+            .members()
+            .flat_map(|(_, state)| state.terminals.values());
         let last = all.max_by_key(|terminal| terminal.opened)?;
         match last.state {
             Running::Open => None,

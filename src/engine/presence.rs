@@ -133,9 +133,15 @@ impl Board {
 
     /// When to speak next.
     pub fn deadline(&self, members: usize) -> Mono {
-        let Some(spoken) = self.spoken else { return Mono(0) };
+        let Some(spoken) = self.spoken else {
+            return Mono(0);
+        };
         let heartbeat = spoken + heartbeat(members);
-        if self.changed { (spoken + PRESENCE_INTERVAL).min(heartbeat) } else { heartbeat }
+        if self.changed {
+            (spoken + PRESENCE_INTERVAL).min(heartbeat)
+        } else {
+            heartbeat
+        }
     }
 
     /// When the status changes by itself, or somebody's words run out.
@@ -167,7 +173,9 @@ impl Board {
         self.generation += 1;
         let order = (self.instance, self.generation);
         let (documents, writer) = replica.presence_writer();
-        let change = documents.begin_presence(&writer, now.wall, order, &self.mine).ok()?;
+        let change = documents
+            .begin_presence(&writer, now.wall, order, &self.mine)
+            .ok()?;
         let mut plain = change.nonce.0.to_vec();
         plain.extend_from_slice(&change.change);
         let place = PresencePlace {
@@ -201,17 +209,28 @@ impl Board {
         if header.session != replica.session() || member == replica.me() {
             return Ok(None);
         }
-        if self.heard.get(&member).is_some_and(|heard| heard.order >= order) {
+        if self
+            .heard
+            .get(&member)
+            .is_some_and(|heard| heard.order >= order)
+        {
             return Ok(None);
         }
         if replica.standing(&member).is_none() {
             return Err(format!("{} is no member", member.short()));
         }
-        let Ok(key) = replica.keyring().presence_key(&header.epoch) else { return Ok(None) };
+        let Ok(key) = replica.keyring().presence_key(&header.epoch) else {
+            return Ok(None);
+        };
         let plain = message.open(&key).map_err(|error| error.to_string())?;
-        let (nonce, change) = plain.split_first_chunk::<16>().ok_or("the content is too short")?;
-        let name =
-            DocumentName::Presence { owner: member, instance: order.0, generation: order.1 };
+        let (nonce, change) = plain
+            .split_first_chunk::<16>()
+            .ok_or("the content is too short")?;
+        let name = DocumentName::Presence {
+            owner: member,
+            instance: order.0,
+            generation: order.1,
+        };
         let incoming = Incoming {
             author: member,
             position: header.counter,
@@ -219,13 +238,22 @@ impl Board {
             change: change.to_vec(),
         };
         let (documents, _) = replica.presence_writer();
-        let settled =
-            documents.receive(&name, vec![incoming]).map_err(|fault| fault.to_string())?;
-        if !settled.iter().any(|settled| settled.verdict == Verdict::Accepted) {
+        let settled = documents
+            .receive(&name, vec![incoming])
+            .map_err(|fault| fault.to_string())?;
+        if !settled
+            .iter()
+            .any(|settled| settled.verdict == Verdict::Accepted)
+        {
             return Err("the gate refuses the presence".to_owned());
         }
         let ttl = Duration::from_millis(u64::from(header.ttl_ms));
-        let heard = Heard { order, at: now - age, ttl, message: bytes.to_vec() };
+        let heard = Heard {
+            order,
+            at: now - age,
+            ttl,
+            message: bytes.to_vec(),
+        };
         self.heard.insert(member, heard);
         Ok(Some(member))
     }
@@ -237,7 +265,9 @@ impl Board {
         replica: &'a Replica,
         now: Mono,
     ) -> (Status, Option<&'a PresenceState>) {
-        let Some(heard) = self.heard.get(member) else { return (Status::Gone, None) };
+        let Some(heard) = self.heard.get(member) else {
+            return (Status::Gone, None);
+        };
         let state = replica.documents().presence(member);
         if heard.at + heard.ttl <= now {
             return (Status::Gone, state);
@@ -248,14 +278,19 @@ impl Board {
     /// What is known here, for neighbours to compare: member, instance, generation.
     pub fn known(&self, me: MemberId) -> Vec<(MemberId, u64, u64)> {
         let own = (self.generation > 0).then_some((me, self.instance, self.generation));
-        let others = self.heard.iter().map(|(member, heard)| (*member, heard.order.0, heard.order.1));
+        let others = self
+            .heard
+            .iter()
+            .map(|(member, heard)| (*member, heard.order.0, heard.order.1));
         own.into_iter().chain(others).collect()
     }
 
     /// What a neighbour that knows only `theirs` lacks, with its age; what has run out is not passed on.
     pub fn lacking(&self, theirs: &[(MemberId, u64, u64)], now: Mono) -> Vec<PassedPresence> {
-        let theirs: BTreeMap<MemberId, (u64, u64)> =
-            theirs.iter().map(|(member, instance, generation)| (*member, (*instance, *generation))).collect();
+        let theirs: BTreeMap<MemberId, (u64, u64)> = theirs
+            .iter()
+            .map(|(member, instance, generation)| (*member, (*instance, *generation)))
+            .collect();
         self.heard
             .iter()
             .filter(|(member, heard)| {

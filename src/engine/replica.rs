@@ -143,7 +143,8 @@ impl Replica {
         let mut logs = Logs::new(session);
         for statement in statements {
             keep_statement(&statement, batch);
-            if let Inserted::Appended(entries) = logs.insert(Entry::Statement(Box::new(statement))) {
+            if let Inserted::Appended(entries) = logs.insert(Entry::Statement(Box::new(statement)))
+            {
                 entries.iter().for_each(|entry| keep_entry(entry, batch));
             }
         }
@@ -164,7 +165,10 @@ impl Replica {
         entropy: &mut Entropy,
     ) -> Self {
         let writer = LogWriter::behind(secrets.key.clone(), &logs);
-        let root_log = secrets.root.as_ref().map(|root| LogWriter::behind(root.clone(), &logs));
+        let root_log = secrets
+            .root
+            .as_ref()
+            .map(|root| LogWriter::behind(root.clone(), &logs));
         Self {
             documents: Documents::new(membership.session()),
             actor: ActorNonce::draw(entropy),
@@ -266,7 +270,9 @@ impl Replica {
 
     /// A member who is one now.
     pub fn member(&self, id: &MemberId) -> Option<Member> {
-        self.membership.member(id).filter(|member| member.standing.is_some())
+        self.membership
+            .member(id)
+            .filter(|member| member.standing.is_some())
     }
 
     /// What a member may do now, if it is one.
@@ -292,15 +298,28 @@ impl Replica {
     /// How far each log is known, in the order of the members' ids.
     pub fn vector(&self) -> Vec<(MemberId, Reached)> {
         let reached = |(member, frontier): (MemberId, crate::engine::statement::Frontier)| {
-            (member, Reached { seq: frontier.seq, hash: frontier.hash })
+            (
+                member,
+                Reached {
+                    seq: frontier.seq,
+                    hash: frontier.hash,
+                },
+            )
         };
         self.logs.vector().into_iter().map(reached).collect()
     }
 
     /// Epochs whose secret is missing here.
     pub fn missing_epochs(&self) -> BTreeSet<EpochId> {
-        let known = self.membership.epochs().into_iter().map(|fact| fact.epoch.id);
-        known.chain(self.locked.iter().copied()).filter(|id| !self.keyring.knows(id)).collect()
+        let known = self
+            .membership
+            .epochs()
+            .into_iter()
+            .map(|fact| fact.epoch.id);
+        known
+            .chain(self.locked.iter().copied())
+            .filter(|id| !self.keyring.knows(id))
+            .collect()
     }
 
     /// Takes an entry from a peer.
@@ -364,13 +383,10 @@ impl Replica {
     }
 
     /// Gives a statement to membership, whether or not its place in its log can be filled yet.
-    pub fn learn(
-        &mut self,
-        statement: &Verified<Statement>,
-        taken: &mut Taken,
-        batch: &mut Batch,
-    ) {
-        let Kept::New(kept) = self.membership.insert(statement.clone()) else { return };
+    pub fn learn(&mut self, statement: &Verified<Statement>, taken: &mut Taken, batch: &mut Batch) {
+        let Kept::New(kept) = self.membership.insert(statement.clone()) else {
+            return;
+        };
         for hash in kept {
             if let Some(statement) = self.membership.get(&hash)
                 && !self.planted.skip_persist
@@ -425,7 +441,9 @@ impl Replica {
         taken: &mut Taken,
         batch: &mut Batch,
     ) {
-        let Some(Entry::Envelope(mut envelope)) = self.logs.entry(envelope) else { return };
+        let Some(Entry::Envelope(mut envelope)) = self.logs.entry(envelope) else {
+            return;
+        };
         if envelope.body().is_none() && envelope.attach_body(body).is_ok() {
             self.insert(Entry::Envelope(envelope), taken, batch);
         }
@@ -450,7 +468,9 @@ impl Replica {
         let mut seq = self.judged.get(&member).copied().unwrap_or(0);
         loop {
             let next = seq.saturating_add(1);
-            let Some(hash) = self.logs.hash_at(&member, next) else { break };
+            let Some(hash) = self.logs.hash_at(&member, next) else {
+                break;
+            };
             match self.logs.entry(&hash) {
                 Some(Entry::Envelope(envelope)) => match self.open(&envelope, &ready) {
                     Opened::Change(name, incoming) => {
@@ -508,7 +528,10 @@ impl Replica {
             return Opened::Refused("the document is none that this author may write".to_owned());
         };
         let action = action_of(name.kind());
-        if !self.membership.may_in_past(&header.member, &header.heads, &action) {
+        if !self
+            .membership
+            .may_in_past(&header.member, &header.heads, &action)
+        {
             return Opened::Refused(format!("the author may not do this: {action:?}"));
         }
         let Ok(key) = self.keyring.document_key(&header.epoch, &header.document) else {
@@ -516,10 +539,22 @@ impl Replica {
             return Opened::Waits;
         };
         match envelope.open(&key) {
-            Ok(EnvelopeBody { actor_nonce, change, .. }) => {
+            Ok(EnvelopeBody {
+                actor_nonce,
+                change,
+                ..
+            }) => {
                 let nonce = ActorNonce(actor_nonce);
                 let (author, position) = (header.member, header.seq);
-                Opened::Change(name, Incoming { author, position, nonce, change })
+                Opened::Change(
+                    name,
+                    Incoming {
+                        author,
+                        position,
+                        nonce,
+                        change,
+                    },
+                )
             }
             Err(error) => Opened::Refused(error.to_string()),
         }
@@ -547,13 +582,19 @@ impl Replica {
         }
         let begun = more.filter(|name| name.owner() == Some(owner)).count();
         let chats = self.chats_of(owner) + u32::try_from(begun).unwrap_or(u32::MAX);
-        (0..=chats).map(|index| DocumentName::Chat { owner, index }).find(fits)
+        (0..=chats)
+            .map(|index| DocumentName::Chat { owner, index })
+            .find(fits)
     }
 
     /// How many chat documents of a member there are.
     fn chats_of(&self, owner: MemberId) -> u32 {
         let mut index = 0;
-        while self.documents.document(&DocumentName::Chat { owner, index }).is_some() {
+        while self
+            .documents
+            .document(&DocumentName::Chat { owner, index })
+            .is_some()
+        {
             index += 1;
         }
         index
@@ -561,7 +602,10 @@ impl Replica {
 
     /// Gives changes to their document and notes what came of it.
     fn give(&mut self, name: DocumentName, changes: Vec<(Incoming, Hash)>, taken: &mut Taken) {
-        let before = self.documents.document(&name).map_or(0, |document| document.messages().len());
+        let before = self
+            .documents
+            .document(&name)
+            .map_or(0, |document| document.messages().len());
         let hashes: BTreeMap<(MemberId, u64), Hash> = changes
             .iter()
             .map(|(incoming, hash)| ((incoming.author, incoming.position), *hash))
@@ -597,7 +641,10 @@ impl Replica {
             DocumentName::Session => taken.news.push(News::Session),
             DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
             DocumentName::Chat { .. } => {
-                let messages = self.documents.document(&name).map_or(&[][..], Document::messages);
+                let messages = self
+                    .documents
+                    .document(&name)
+                    .map_or(&[][..], Document::messages);
                 let new = messages.get(messages_before..).unwrap_or_default().to_vec();
                 taken.news.push(News::Messages(new));
             }
@@ -635,20 +682,16 @@ impl Replica {
     ) -> Result<Verified<Statement>, CommandError> {
         let key = self.secrets.key.clone();
         let after = self.writer.frontier();
-        let statement = self.membership.make(&key, after, now, body).map_err(|error| {
-            CommandError::new(Code::NotPermitted, error.to_string())
-        })?;
+        let statement = self
+            .membership
+            .make(&key, after, now, body)
+            .map_err(|error| CommandError::new(Code::NotPermitted, error.to_string()))?;
         self.adopt(statement.clone(), taken, batch);
         Ok(statement)
     }
 
     /// Takes a statement that was signed here as the next entry of the own log.
-    pub fn adopt(
-        &mut self,
-        statement: Verified<Statement>,
-        taken: &mut Taken,
-        batch: &mut Batch,
-    ) {
+    pub fn adopt(&mut self, statement: Verified<Statement>, taken: &mut Taken, batch: &mut Batch) {
         self.insert(Entry::Statement(Box::new(statement)), taken, batch);
         self.writer = LogWriter::behind(self.secrets.key.clone(), &self.logs);
         if let Some(root) = &self.secrets.root {
@@ -681,10 +724,15 @@ impl Replica {
         let epoch = self.epoch_to_write().ok_or_else(|| {
             CommandError::new(Code::Failure, "the session's secret has not come yet")
         })?;
-        let writer = Writer { member: me, nonce: self.actor };
+        let writer = Writer {
+            member: me,
+            nonce: self.actor,
+        };
         let (local, result) =
             change(&mut self.documents, &writer).map_err(|error| failed(&error))?;
-        let Some(local) = local else { return Ok(result) };
+        let Some(local) = local else {
+            return Ok(result);
+        };
         let entry = self.seal(&local, epoch, entropy)?;
         // The change is in its document already, so its entry is judged as soon as it is there.
         self.judged.insert(me, entry.seq());
@@ -702,7 +750,10 @@ impl Replica {
 
     /// The documents, for presence, which is in no log, and the writer's name there.
     pub fn presence_writer(&mut self) -> (&mut Documents, Writer) {
-        let writer = Writer { member: self.me(), nonce: self.actor };
+        let writer = Writer {
+            member: self.me(),
+            nonce: self.actor,
+        };
         (&mut self.documents, writer)
     }
 
@@ -713,7 +764,10 @@ impl Replica {
         entropy: &mut Entropy,
     ) -> Result<Entry, CommandError> {
         let id = local.document.id(&self.profile.session);
-        let key = self.keyring.document_key(&epoch, &id).map_err(|error| failed(&error))?;
+        let key = self
+            .keyring
+            .document_key(&epoch, &id)
+            .map_err(|error| failed(&error))?;
         let mut heads = self.membership.heads_for(&self.me());
         heads.truncate(MEMBERSHIP_HEADS_MAX);
         let new = NewEnvelope {
@@ -728,14 +782,20 @@ impl Replica {
             actor_nonce: local.nonce.0,
             change: local.change.clone(),
         };
-        self.writer.append_envelope(new, &body, entropy).map_err(|error| failed(&error))
+        self.writer
+            .append_envelope(new, &body, entropy)
+            .map_err(|error| failed(&error))
     }
 
     /// The epoch to write under: the current one, or the newest whose secret is known.
     pub fn epoch_to_write(&self) -> Option<EpochId> {
         let current = self.membership.current_epoch().map(|fact| fact.epoch.id);
         let newest = || {
-            let epochs = self.membership.epochs().into_iter().map(|fact| fact.epoch.id);
+            let epochs = self
+                .membership
+                .epochs()
+                .into_iter()
+                .map(|fact| fact.epoch.id);
             epochs.filter(|id| self.keyring.knows(id)).next_back()
         };
         current.filter(|id| self.keyring.knows(id)).or_else(newest)
@@ -781,7 +841,10 @@ fn actor_bytes(
     document: &crate::engine::ids::DocumentId,
     nonce: &ActorNonce,
 ) -> [u8; 16] {
-    actor_of(member, document, nonce).to_bytes().try_into().unwrap_or_default()
+    actor_of(member, document, nonce)
+        .to_bytes()
+        .try_into()
+        .unwrap_or_default()
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -795,7 +858,10 @@ fn keep_entry(entry: &Entry, batch: &mut Batch) {
 }
 
 fn keep_statement(statement: &Verified<Statement>, batch: &mut Batch) {
-    batch.put(Key::new(Table::Membership, statement.hash().0), statement.bytes().to_vec());
+    batch.put(
+        Key::new(Table::Membership, statement.hash().0),
+        statement.bytes().to_vec(),
+    );
 }
 
 fn keep_epoch(keyring: &Keyring, epoch: &EpochId, batch: &mut Batch) {
@@ -836,7 +902,9 @@ pub struct Records {
 impl Records {
     /// From all tables of a store.
     pub fn new(records: impl IntoIterator<Item = (Key, Vec<u8>)>) -> Self {
-        Self { records: records.into_iter().collect() }
+        Self {
+            records: records.into_iter().collect(),
+        }
     }
 
     /// One record.
@@ -850,7 +918,10 @@ impl Records {
     }
 
     fn table(&self, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let records = self.records.iter().filter(move |(key, _)| key.table == table);
+        let records = self
+            .records
+            .iter()
+            .filter(move |(key, _)| key.table == table);
         records.map(|(key, value)| (key.key.as_slice(), value.as_slice()))
     }
 
@@ -859,7 +930,9 @@ impl Records {
         table: Table,
         key: &[u8],
     ) -> Result<T, LoadError> {
-        let value = self.get(table, key).and_then(|bytes| postcard::from_bytes(bytes).ok());
+        let value = self
+            .get(table, key)
+            .and_then(|bytes| postcard::from_bytes(bytes).ok());
         value.ok_or_else(|| LoadError::Missing(Key::new(table, key).to_string()))
     }
 
@@ -876,12 +949,16 @@ impl Records {
             key: MemberKey::from_bytes(&needed(b"member")?),
             prekey: AgreementKey::from_bytes(&needed(b"prekey")?),
             discovery: needed(b"discovery")?,
-            root: self.secret(b"root").map(|secret| MemberKey::from_bytes(&secret)),
+            root: self
+                .secret(b"root")
+                .map(|secret| MemberKey::from_bytes(&secret)),
         })
     }
 
     fn membership(&self, session: &SessionId) -> Result<Membership, LoadError> {
-        let genesis = self.get(Table::Membership, &session.0).ok_or(LoadError::NoGenesis)?;
+        let genesis = self
+            .get(Table::Membership, &session.0)
+            .ok_or(LoadError::NoGenesis)?;
         let genesis = SignedStatement::decode(genesis).map_err(|_| LoadError::NoGenesis)?;
         let mut membership = Membership::new(genesis).map_err(|_| LoadError::NoGenesis)?;
         for (_, bytes) in self.table(Table::Membership) {
@@ -904,7 +981,8 @@ impl Records {
 
     /// Entries in the order of logs and numbers.
     fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.table(Table::Log).filter_map(|(_, bytes)| Entry::decode_stored(bytes).ok())
+        self.table(Table::Log)
+            .filter_map(|(_, bytes)| Entry::decode_stored(bytes).ok())
     }
 
     fn invites(&self) -> BTreeMap<InviteId, OwnInvite> {

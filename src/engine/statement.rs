@@ -865,3 +865,515 @@ fn ascending<T: Ord>(list: &[T], most: usize, what: &'static str) -> Result<(), 
 fn statement_hash(payload: &[u8]) -> Hash {
     hash("collab-p2p v1 statement", &[payload])
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SESSION: SessionId = SessionId([1; 32]);
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        for body in bodies() {
+            let made = draft(body).sign(&key(1)).unwrap();
+
+            let read = SignedStatement::decode(made.bytes()).unwrap();
+
+            assert_eq!(read, made, "{}", made.body.name());
+        }
+    }
+
+    #[test]
+    fn a_genesis_survives_the_wire_and_names_its_session() {
+        let draft = Draft {
+            session: SessionId([0; 32]),
+            after: Frontier {
+                seq: 0,
+                hash: Hash([0; 32]),
+            },
+            parents: Vec::new(),
+            standing: None,
+            ..draft(genesis_body())
+        };
+
+        let made = draft.sign(&key(1)).unwrap();
+
+        assert_eq!(SignedStatement::decode(made.bytes()), Ok(made));
+    }
+
+    #[test]
+    fn every_kind_cut_short_anywhere_is_refused() {
+        for body in bodies() {
+            let made = draft(body).sign(&key(1)).unwrap();
+
+            for length in 0..made.bytes().len() {
+                assert!(SignedStatement::decode(&made.bytes()[..length]).is_err());
+            }
+            let longer = [made.bytes(), &[0]].concat();
+            assert!(SignedStatement::decode(&longer).is_err());
+        }
+    }
+
+    #[test]
+    fn a_statement_with_any_bit_turned_is_refused() {
+        let made = draft(StatementBody::Leave).sign(&key(1)).unwrap();
+
+        for bit in 0..made.bytes().len() * 8 {
+            let mut turned = made.bytes().to_vec();
+            turned[bit / 8] ^= 1 << (bit % 8);
+            assert!(SignedStatement::decode(&turned).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_is_not_the_shortest_is_refused() {
+        let statement = draft(StatementBody::Leave)
+            .sign(&key(1))
+            .unwrap()
+            .into_value();
+        let short = statement.payload().unwrap();
+        let place_of_seq = 1 + 32 + 32;
+        assert_eq!(short[place_of_seq], 8);
+
+        let (head, tail) = short.split_at(place_of_seq);
+        let long = [head, &[0x88, 0x00], &tail[1..]].concat();
+        let signed = sign_raw(&long, &statement);
+
+        assert_eq!(postcard::from_bytes::<Statement>(&long).unwrap(), statement);
+        assert_eq!(
+            SignedStatement::decode(&signed),
+            Err(StatementError::NotCanonical)
+        );
+    }
+
+    #[test]
+    fn a_statement_names_one_place_of_one_log_by_one_hash() {
+        let one = draft(StatementBody::Leave).sign(&key(1)).unwrap();
+        let other = draft(StatementBody::Close {
+            reason: String::new(),
+        })
+        .sign(&key(1))
+        .unwrap();
+        let proves = |statement: &Verified<Statement>| {
+            let place = signed_place(&SESSION, &key(1).id(), 8, &statement.hash());
+            verify(
+                &key(1).id(),
+                Domain::Statement,
+                &place,
+                &statement.signature(),
+            )
+            .is_ok()
+        };
+
+        assert_ne!(one.hash(), other.hash());
+        assert!(proves(&one) && proves(&other));
+        assert_eq!(
+            one.frontier(),
+            Frontier {
+                seq: 8,
+                hash: one.hash()
+            }
+        );
+    }
+
+    #[test]
+    fn a_statement_signed_by_another_key_is_refused() {
+        let statement = draft(StatementBody::Leave).sign(&key(1)).unwrap();
+        let mut forged = statement.bytes().to_vec();
+        let place = signed_place(&SESSION, &key(1).id(), 8, &statement.hash());
+        let length = forged.len();
+        forged[length - 64..].copy_from_slice(&key(2).sign(Domain::Statement, &place).0);
+
+        assert!(matches!(
+            SignedStatement::decode(&forged),
+            Err(StatementError::Signature(_))
+        ));
+    }
+
+    #[test]
+    fn a_later_version_is_named_as_such() {
+        let mut later = draft(StatementBody::Leave)
+            .sign(&key(1))
+            .unwrap()
+            .bytes()
+            .to_vec();
+        later[0] = 2;
+
+        assert_eq!(
+            SignedStatement::decode(&later),
+            Err(StatementError::Version { got: 2 })
+        );
+    }
+
+    #[test]
+    fn a_statement_over_its_size_is_refused_unread() {
+        let large = vec![1; STATEMENT_BYTES_MAX + 1];
+
+        assert_eq!(
+            SignedStatement::decode(&large),
+            Err(StatementError::TooLong(large.len()))
+        );
+    }
+
+    #[test]
+    fn impossible_places_are_refused() {
+        let start = Frontier::start(&SESSION);
+        let elsewhere = Frontier {
+            seq: 0,
+            hash: Hash([9; 32]),
+        };
+        let nowhere = SessionId([0; 32]);
+        let leave = || draft(StatementBody::Leave);
+        let wrong = [
+            Draft {
+                after: elsewhere,
+                ..leave()
+            },
+            Draft {
+                session: nowhere,
+                ..leave()
+            },
+            Draft {
+                parents: Vec::new(),
+                ..leave()
+            },
+            draft(genesis_body()),
+            Draft {
+                session: nowhere,
+                parents: Vec::new(),
+                ..draft(genesis_body())
+            },
+        ];
+
+        assert!(
+            Draft {
+                after: start,
+                ..leave()
+            }
+            .sign(&key(1))
+            .is_ok()
+        );
+        for draft in wrong {
+            assert_eq!(draft.sign(&key(1)), Err(StatementError::Place));
+        }
+    }
+
+    #[test]
+    fn lists_that_are_unordered_repeated_or_too_long_are_refused() {
+        let hashes = |numbers: &[u8]| numbers.iter().map(|n| Hash([*n; 32])).collect::<Vec<_>>();
+        let with = |parents| {
+            Draft {
+                parents,
+                ..draft(StatementBody::Leave)
+            }
+            .sign(&key(1))
+        };
+        let long: Vec<u8> = (0..65).collect();
+
+        assert!(with(hashes(&[1, 2, 3])).is_ok());
+        for parents in [hashes(&[2, 1]), hashes(&[1, 1]), hashes(&long)] {
+            assert_eq!(
+                with(parents),
+                Err(StatementError::Bounds("the list of parents"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_join_needs_both_signatures_over_what_it_says() {
+        let (member, invite) = (key(1), InviteKey::from_seed(&[7; 32]));
+        let join = Join::sign(request("ana"), &member, Some(&invite)).unwrap();
+        assert_eq!(join.verify(), Ok(()));
+
+        let mut changed = vec![join.clone(); 7];
+        changed[0].request.challenge = [0; 32];
+        changed[1].request.sponsor = key(5).id();
+        changed[2].request.session = SessionId([2; 32]);
+        changed[3].request.member = key(5).id();
+        changed[4].invite_signature = None;
+        changed[5].request.by = Grantee::Member(member.id());
+        changed[6].signature = join.invite_signature.unwrap();
+        for (case, join) in changed.iter().enumerate() {
+            assert!(join.verify().is_err(), "case {case}");
+        }
+        let without_member = Join::sign(request("ana"), &key(5), Some(&invite)).unwrap();
+        let other_seed = InviteKey::from_seed(&[8; 32]);
+        let without_ticket = Join::sign(request("ana"), &member, Some(&other_seed)).unwrap();
+        assert!(without_member.verify().is_err() && without_ticket.verify().is_err());
+    }
+
+    #[test]
+    fn a_name_is_short_visible_and_on_one_line() {
+        let named = |name: &str| Join::sign(request(name), &key(1), None);
+
+        assert!(named("Ana María 学").is_ok() && named(&"é".repeat(64)).is_ok());
+        for name in ["", "  ", "a\nb", "a\u{1b}[2J", &"é".repeat(65)] {
+            assert_eq!(named(name), Err(StatementError::Bounds("a member's name")));
+        }
+    }
+
+    #[test]
+    fn a_person_vouches_for_one_member_of_one_session() {
+        let vouch = Vouch::sign(&key(9), &SESSION, &key(1).id());
+
+        assert_eq!(vouch.verify(&SESSION, &key(1).id()), Ok(()));
+        assert!(vouch.verify(&SESSION, &key(2).id()).is_err());
+        assert!(vouch.verify(&SessionId([2; 32]), &key(1).id()).is_err());
+    }
+
+    #[test]
+    fn a_narrower_grant_gives_less_in_every_respect() {
+        let wide = Grant {
+            sub_depth: 2,
+            max_uses: Some(5),
+            ..grant()
+        };
+        let narrow = Grant {
+            rank: Rank(5),
+            sub_depth: 1,
+            max_uses: Some(5),
+            ..grant()
+        };
+        let wider: [Grant; 8] = [
+            Grant {
+                rank: wide.rank,
+                ..narrow.clone()
+            },
+            Grant {
+                capabilities: Capabilities::ALL,
+                ..narrow.clone()
+            },
+            Grant {
+                sub_depth: 2,
+                ..narrow.clone()
+            },
+            Grant {
+                max_uses: None,
+                ..narrow.clone()
+            },
+            Grant {
+                max_uses: Some(6),
+                ..narrow.clone()
+            },
+            Grant {
+                not_after: None,
+                ..narrow.clone()
+            },
+            Grant {
+                not_after: Some(Wall(10_001)),
+                ..narrow.clone()
+            },
+            Grant {
+                sponsors: Sponsors::UpTo(Rank(4)),
+                ..narrow.clone()
+            },
+        ];
+
+        assert!(narrow.narrows(&wide));
+        for grant in wider {
+            assert!(!grant.narrows(&wide), "{grant:?}");
+        }
+        let asks = Grant {
+            ask: true,
+            ..wide.clone()
+        };
+        let audience = Grant {
+            audience: Some(PersonId(key(9).id())),
+            ..wide
+        };
+        assert!(!narrow.narrows(&asks) && !narrow.narrows(&audience));
+    }
+
+    #[test]
+    fn an_invitation_asks_where_it_gives_more_than_viewing() {
+        let invite =
+            |role, asking, uses| Grant::invitation(InviteId([1; 32]), role, asking, None, uses);
+        let admins = Sponsors::UpTo(Role::Admin.rank());
+
+        let viewer = invite(Role::Viewer, Asking::Auto, None);
+        assert_eq!((viewer.ask, viewer.sponsors), (false, Sponsors::Any));
+        let editor = invite(Role::Editor, Asking::Auto, None);
+        assert_eq!((editor.ask, &editor.sponsors), (true, &admins));
+        let accepted = invite(Role::Editor, Asking::Never, None);
+        assert_eq!((accepted.ask, accepted.sponsors), (false, Sponsors::Any));
+        let counted = invite(Role::Viewer, Asking::Auto, Some(1));
+        assert_eq!((counted.ask, counted.sponsors), (false, admins));
+        assert!(invite(Role::Viewer, Asking::Always, None).ask);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert!(SignedStatement::decode(&bytes).is_err());
+            let begun = [&[STATEMENT_VERSION], bytes.as_slice()].concat();
+            prop_assert!(SignedStatement::decode(&begun).is_err());
+        }
+
+        #[test]
+        fn changed_bytes_never_pass(
+            kind in 0_usize..12,
+            at in any::<prop::sample::Index>(),
+            byte in 1_u8..,
+        ) {
+            let bodies = bodies();
+            let body = bodies[kind % bodies.len()].clone();
+            let made = draft(body).sign(&key(1)).unwrap();
+            let mut changed = made.bytes().to_vec();
+            let at = at.index(changed.len());
+            changed[at] ^= byte;
+
+            prop_assert!(SignedStatement::decode(&changed).is_err());
+        }
+    }
+
+    fn key(number: u8) -> MemberKey {
+        MemberKey::from_bytes(&[number; 32])
+    }
+
+    fn draft(body: StatementBody) -> Draft {
+        Draft {
+            session: SESSION,
+            after: Frontier {
+                seq: 7,
+                hash: Hash([7; 32]),
+            },
+            parents: vec![Hash([1; 32]), Hash([2; 32])],
+            standing: Some(Hash([1; 32])),
+            ts: Wall(1_000),
+            body,
+        }
+    }
+
+    fn sign_raw(payload: &[u8], statement: &Statement) -> Vec<u8> {
+        let place = statement.place(&statement_hash(payload));
+        let signature = key(1).sign(Domain::Statement, &place);
+        [payload, &signature.0[..]].concat()
+    }
+
+    fn genesis_body() -> StatementBody {
+        StatementBody::Genesis(Genesis {
+            nonce: [3; 32],
+            discovery: discovery_commitment(&[4; 32]),
+        })
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            not_after: Some(Wall(10_000)),
+            ..Grant::preset(Grantee::Invite(InviteId([1; 32])), Role::Viewer)
+        }
+    }
+
+    fn request(name: &str) -> JoinRequest {
+        JoinRequest {
+            session: SESSION,
+            by: Grantee::Invite(InviteKey::from_seed(&[7; 32]).id()),
+            member: key(1).id(),
+            prekey: AgreementPublic([5; 32]),
+            name: name.to_owned(),
+            kind: Kind::Human,
+            person: Some(Vouch::sign(&key(9), &SESSION, &key(1).id())),
+            sponsor: key(2).id(),
+            challenge: [6; 32],
+        }
+    }
+
+    /// One of each kind that belongs behind other entries of a log.
+    fn bodies() -> Vec<StatementBody> {
+        let secret = crate::engine::epoch::EpochSecret::from_bytes([1; 32]);
+        let mut entropy = crate::engine::entropy::Entropy::new([2; 32]);
+        let prekey = crate::engine::identity::AgreementKey::from_bytes(&[3; 32]).public();
+        let wrap = secret
+            .wrap(&SESSION, &key(1).id(), &prekey, &mut entropy)
+            .unwrap();
+        let previous = secret.wrap_previous(&SESSION, &secret).unwrap();
+        let frontier = Frontier {
+            seq: 3,
+            hash: Hash([3; 32]),
+        };
+        let epoch = Epoch {
+            number: 2,
+            scope: Paths::Only(vec!["docs/".to_owned()]),
+            id: secret.id(),
+            wraps: vec![wrap.clone()],
+            previous: vec![previous],
+        };
+        let revoke = Revoke {
+            members: vec![Cut {
+                member: key(3).id(),
+                frontier,
+            }],
+            grants: vec![GrantEnd {
+                grant: Hash([4; 32]),
+                keep: vec![Hash([5; 32])],
+            }],
+            reason: "spam".to_owned(),
+            epoch: Some(epoch.clone()),
+        };
+        let join = Join::sign(
+            request("ana"),
+            &key(1),
+            Some(&InviteKey::from_seed(&[7; 32])),
+        );
+        let sponsors = vec![SponsorQuota {
+            member: key(2).id(),
+            uses: 3,
+        }];
+        vec![
+            StatementBody::Grant(Grant {
+                sponsors: Sponsors::These(sponsors),
+                ..grant()
+            }),
+            StatementBody::Admit(Box::new(Admit {
+                grant: Hash([4; 32]),
+                chain: vec![vec![1, 2, 3]],
+                join: join.unwrap(),
+                at: Wall(9),
+                wraps: vec![EpochWrap {
+                    epoch: secret.id(),
+                    wrap,
+                }],
+                principal: Some(key(3).id()),
+                kind: Kind::Agent,
+            })),
+            StatementBody::Revoke(revoke.clone()),
+            StatementBody::Epoch(epoch),
+            StatementBody::Prekey { key: prekey },
+            StatementBody::Fork(Fork {
+                member: key(3).id(),
+                seq: 4,
+                one: ForkEntry::Statement {
+                    hash: Hash([6; 32]),
+                    signature: Signature([7; 64]),
+                },
+                other: ForkEntry::Envelope(vec![8; 200]),
+            }),
+            StatementBody::Seal(Seal {
+                document: DocumentId([1; 32]),
+                generation: 2,
+                heads: vec![Hash([1; 32]), Hash([2; 32])],
+                chunk: Hash([3; 32]),
+                bytes: 4_000,
+            }),
+            StatementBody::Leave,
+            StatementBody::Role(RoleChange {
+                member: key(3).id(),
+                rank: Rank(3),
+                role: Role::Editor,
+                capabilities: Role::Editor.capabilities(),
+                scope: Scope::default(),
+                covers: Some(frontier),
+                revoke: Some(revoke),
+            }),
+            StatementBody::Quota {
+                member: key(3).id(),
+                bytes: 1 << 30,
+            },
+            StatementBody::Close {
+                reason: "done".to_owned(),
+            },
+        ]
+    }
+}

@@ -53,7 +53,10 @@ pub enum SyncOutput {
 impl Sync {
     /// Nothing known of anybody; the own log ends at `seq`.
     pub fn new(seq: u64) -> Self {
-        Self { seen: seq, ..Self::default() }
+        Self {
+            seen: seq,
+            ..Self::default()
+        }
     }
 
     /// Never compares nor asks: to see in a simulation what gossip does alone.
@@ -69,7 +72,13 @@ impl Sync {
     }
 
     /// A neighbour is gone: others are asked for what it was asked for.
-    pub fn down(&mut self, peer: &MemberId, now: Mono, replica: &Replica, out: &mut Vec<SyncOutput>) {
+    pub fn down(
+        &mut self,
+        peer: &MemberId,
+        now: Mono,
+        replica: &Replica,
+        out: &mut Vec<SyncOutput>,
+    ) {
         self.neighbours.remove(peer);
         self.fetching.retain(|_, (asked, _)| asked != peer);
         self.fetch(now, replica, out);
@@ -90,7 +99,9 @@ impl Sync {
     ) {
         let vector = replica.vector();
         let same = digest(&vector) == *theirs;
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
         if same {
             neighbour.vector = vector.into_iter().collect();
             self.complete(peer, replica, out);
@@ -109,7 +120,9 @@ impl Sync {
         out: &mut Vec<SyncOutput>,
     ) {
         let ours = replica.vector();
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
         neighbour.vector = theirs.into_iter().collect();
         let lacks = missing(&ours, &neighbour.vector) > 0;
         let told = neighbour.told == Some(digest(&ours));
@@ -138,7 +151,10 @@ impl Sync {
                 entries.push(entry.to_vec());
             }
         }
-        PeerMessage::Entries { packed: pack(&entries), done }
+        PeerMessage::Entries {
+            packed: pack(&entries),
+            done,
+        }
     }
 
     /// A neighbour's answer has been taken in: ask it for the rest.
@@ -170,7 +186,10 @@ impl Sync {
         if self.neighbours.contains_key(&peer) {
             self.fetching.insert(author, (peer, now));
             let after = replica.logs().frontier(&author).seq;
-            out.push(SyncOutput::Send(peer, PeerMessage::Want(vec![(author, after)])));
+            out.push(SyncOutput::Send(
+                peer,
+                PeerMessage::Want(vec![(author, after)]),
+            ));
         }
     }
 
@@ -181,8 +200,11 @@ impl Sync {
             return;
         }
         for (peer, neighbour) in &mut self.neighbours {
-            let wanted: Vec<EpochId> =
-                missing.difference(&neighbour.asked).take(FETCH_LOGS_MAX).copied().collect();
+            let wanted: Vec<EpochId> = missing
+                .difference(&neighbour.asked)
+                .take(FETCH_LOGS_MAX)
+                .copied()
+                .collect();
             if wanted.is_empty() {
                 continue;
             }
@@ -207,7 +229,8 @@ impl Sync {
             .filter(|(_, since)| *since + FETCH_TIMEOUT <= now)
             .map(|(peer, _)| *peer)
             .collect();
-        self.fetching.retain(|_, (_, since)| *since + FETCH_TIMEOUT > now);
+        self.fetching
+            .retain(|_, (_, since)| *since + FETCH_TIMEOUT > now);
         if self.fetching.len() < before {
             // Who did not answer is asked last from now on: what it has is forgotten until it says so again.
             for peer in late {
@@ -222,16 +245,25 @@ impl Sync {
 
     /// When something is due.
     pub fn deadline(&self) -> Option<Mono> {
-        let fetch = self.fetching.values().map(|(_, since)| *since + FETCH_TIMEOUT).min();
+        let fetch = self
+            .fetching
+            .values()
+            .map(|(_, since)| *since + FETCH_TIMEOUT)
+            .min();
         self.compare.into_iter().chain(fetch).min()
     }
 
     /// Entries here that a neighbour lacks, as far as known, and entries that it has and are missing here.
     pub fn difference(&self, peer: &MemberId, replica: &Replica) -> (u64, u64) {
-        let Some(neighbour) = self.neighbours.get(peer) else { return (0, 0) };
+        let Some(neighbour) = self.neighbours.get(peer) else {
+            return (0, 0);
+        };
         let ours = replica.vector();
-        let theirs: Vec<(MemberId, Reached)> =
-            neighbour.vector.iter().map(|(member, reached)| (*member, *reached)).collect();
+        let theirs: Vec<(MemberId, Reached)> = neighbour
+            .vector
+            .iter()
+            .map(|(member, reached)| (*member, *reached))
+            .collect();
         let known = ours.iter().copied().collect();
         (missing(&ours, &neighbour.vector), missing(&theirs, &known))
     }
@@ -253,8 +285,15 @@ impl Sync {
     /// Own entries that nobody else is known to have.
     pub fn unseen(&self, replica: &Replica) -> u64 {
         let me = replica.me();
-        let reached = self.neighbours.values().filter_map(|neighbour| neighbour.vector.get(&me));
-        let seen = reached.map(|reached| reached.seq).max().unwrap_or(0).max(self.seen);
+        let reached = self
+            .neighbours
+            .values()
+            .filter_map(|neighbour| neighbour.vector.get(&me));
+        let seen = reached
+            .map(|reached| reached.seq)
+            .max()
+            .unwrap_or(0)
+            .max(self.seen);
         replica.frontier().seq.saturating_sub(seen)
     }
 
@@ -286,7 +325,8 @@ impl Sync {
             }
             let lacking = |author: &MemberId, reached: &Reached| {
                 let ours = replica.logs().frontier(author).seq;
-                (reached.seq > ours && !self.fetching.contains_key(author)).then_some((*author, ours))
+                (reached.seq > ours && !self.fetching.contains_key(author))
+                    .then_some((*author, ours))
             };
             let wanted: Vec<(MemberId, u64)> = neighbour
                 .vector
@@ -297,7 +337,8 @@ impl Sync {
             if wanted.is_empty() {
                 continue;
             }
-            self.fetching.extend(wanted.iter().map(|(author, _)| (*author, (*peer, now))));
+            self.fetching
+                .extend(wanted.iter().map(|(author, _)| (*author, (*peer, now))));
             out.push(SyncOutput::Send(*peer, PeerMessage::Want(wanted)));
         }
     }
@@ -306,12 +347,17 @@ impl Sync {
     fn complete(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
         let me = replica.me();
         let known: BTreeMap<MemberId, Reached> = replica.vector().into_iter().collect();
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
         if let Some(reached) = neighbour.vector.get(&me) {
             self.seen = self.seen.max(reached.seq);
         }
-        let theirs: Vec<(MemberId, Reached)> =
-            neighbour.vector.iter().map(|(member, reached)| (*member, *reached)).collect();
+        let theirs: Vec<(MemberId, Reached)> = neighbour
+            .vector
+            .iter()
+            .map(|(member, reached)| (*member, *reached))
+            .collect();
         if !neighbour.synced && !theirs.is_empty() && missing(&theirs, &known) == 0 {
             neighbour.synced = true;
             out.push(SyncOutput::Completed(peer));

@@ -61,7 +61,9 @@ impl Members for Rights<'_> {
     }
 
     fn is_owner(&self, who: &MemberId) -> bool {
-        self.replica.standing(who).is_some_and(|standing| standing.rank == Rank::OWNER)
+        self.replica
+            .standing(who)
+            .is_some_and(|standing| standing.rank == Rank::OWNER)
     }
 
     fn is_connected(&self, who: &MemberId) -> bool {
@@ -71,7 +73,10 @@ impl Members for Rights<'_> {
 
 /// The version that a screen has.
 pub(in crate::engine) fn version_of(screen: &Screen) -> Version {
-    Version { epoch: screen.epoch, number: screen.version }
+    Version {
+        epoch: screen.epoch,
+        number: screen.version,
+    }
 }
 
 impl Pictures {
@@ -84,12 +89,19 @@ impl Pictures {
     fn update(&self, base: Option<Version>) -> Option<ScreenUpdate> {
         let newest = self.newest.as_ref()?;
         let (stamp, signature) = self.word?;
-        let previous = self.previous.as_ref().filter(|screen| Some(version_of(screen)) == base);
+        let previous = self
+            .previous
+            .as_ref()
+            .filter(|screen| Some(version_of(screen)) == base);
         let frame = match previous {
             Some(previous) => Frame::step(previous, newest)?,
             None => Frame::between(base.map(|base| (base.epoch, base.number)), newest)?,
         };
-        Some(ScreenUpdate { stamp, signature, frame: frame.encode() })
+        Some(ScreenUpdate {
+            stamp,
+            signature,
+            frame: frame.encode(),
+        })
     }
 }
 
@@ -100,8 +112,14 @@ impl Terminals {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        let hosted = self.hosted.iter().map(|(id, hosted)| (id, &hosted.pictures));
-        let viewed = self.viewed.iter().map(|(id, viewed)| (id, &viewed.pictures));
+        let hosted = self
+            .hosted
+            .iter()
+            .map(|(id, hosted)| (id, &hosted.pictures));
+        let viewed = self
+            .viewed
+            .iter()
+            .map(|(id, viewed)| (id, &viewed.pictures));
         let all = hosted.chain(viewed);
         Some(
             all.filter_map(|(id, pictures)| Some((*id, Arc::new(pictures.newest.clone()?))))
@@ -113,7 +131,10 @@ impl Terminals {
     pub(in crate::engine) fn marks(&self) -> BTreeMap<TerminalId, ScreenMark> {
         let mark = |(id, hosted): (&TerminalId, &Hosted)| {
             let version = hosted.pictures.version()?;
-            let mark = ScreenMark { epoch: u64::from(version.epoch), version: version.number };
+            let mark = ScreenMark {
+                epoch: u64::from(version.epoch),
+                version: version.number,
+            };
             Some((*id, mark))
         };
         self.hosted.iter().filter_map(mark).collect()
@@ -126,8 +147,14 @@ impl Terminals {
             timers.arm(Timer::Lease(*id), hosted.lease.deadline().map(|(at, _)| at));
         }
         for (id, viewed) in &self.viewed {
-            timers.arm(Timer::Attach(*id), viewed.open.then(|| viewed.viewer.deadline()));
-            timers.arm(Timer::Lease(*id), viewed.sender.deadline().map(|(at, _)| at));
+            timers.arm(
+                Timer::Attach(*id),
+                viewed.open.then(|| viewed.viewer.deadline()),
+            );
+            timers.arm(
+                Timer::Lease(*id),
+                viewed.sender.deadline().map(|(at, _)| at),
+            );
         }
     }
 
@@ -156,10 +183,16 @@ impl Engine {
 
     /// Members' documents may name terminals that are not watched yet, or that are over.
     pub(in crate::engine) fn watch_terminals(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let me = member.me();
         let (mut open, mut closed) = (Vec::new(), Vec::new());
-        let others = member.replica.documents().members().filter(|(host, _)| *host != me);
+        let others = member
+            .replica
+            .documents()
+            .members()
+            .filter(|(host, _)| *host != me);
         for (host, state) in others {
             for (id, terminal) in &state.terminals {
                 match terminal.state {
@@ -169,7 +202,9 @@ impl Engine {
             }
         }
         for (id, host) in open {
-            let Phase::Member(member) = &mut self.phase else { return };
+            let Phase::Member(member) = &mut self.phase else {
+                return;
+            };
             if member.terminals.viewed.contains_key(&id) {
                 continue;
             }
@@ -193,15 +228,25 @@ impl Engine {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let Ok(message) = postcard::from_bytes::<ToParent>(bytes) else {
             context.live(NetEffect::CloseStream { stream });
             return;
         };
         let may_watch = member.replica.membership().may(&peer, &Action::ReadSession);
         match (message, asked) {
-            (ToParent::Attach { terminal, have, failed }, None) if may_watch => {
-                self.streams.insert(stream, (conn, Use::Child(peer, Some(terminal))));
+            (
+                ToParent::Attach {
+                    terminal,
+                    have,
+                    failed,
+                },
+                None,
+            ) if may_watch => {
+                self.streams
+                    .insert(stream, (conn, Use::Child(peer, Some(terminal))));
                 let Some((server, pictures)) = member.terminals.server(&terminal) else {
                     say(stream, &ToChild::NotHere, context);
                     return;
@@ -234,7 +279,9 @@ impl Engine {
         terminal: TerminalId,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if let Some((server, _)) = member.terminals.server(&terminal) {
             server.ready(stream);
         }
@@ -243,7 +290,9 @@ impl Engine {
 
     /// A child's stream is gone.
     pub(in crate::engine) fn child_gone(&mut self, stream: StreamId, terminal: Option<TerminalId>) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         if let Some((server, _)) = terminal.and_then(|id| member.terminals.server(&id)) {
             server.closed(stream);
         }
@@ -252,22 +301,34 @@ impl Engine {
     /// Sends every child that can take it what is newer than it has.
     pub(in crate::engine) fn serve_due(&mut self, terminal: TerminalId, context: &mut Context<'_>) {
         self.sign_newest(terminal);
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some((server, pictures)) = member.terminals.server(&terminal) else { return };
-        let Some(newest) = pictures.version() else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some((server, pictures)) = member.terminals.server(&terminal) else {
+            return;
+        };
+        let Some(newest) = pictures.version() else {
+            return;
+        };
         let due = server.due(newest);
         self.serve(terminal, due, context);
     }
 
     fn serve(&mut self, terminal: TerminalId, serves: Vec<Serve>, context: &mut Context<'_>) {
         let path = self.path_to(terminal);
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some((server, pictures)) = member.terminals.server(&terminal) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some((server, pictures)) = member.terminals.server(&terminal) else {
+            return;
+        };
         // Children with the same base get the same bytes, which are made once.
         let mut made: BTreeMap<Option<Version>, Vec<u8>> = BTreeMap::new();
         for serve in serves {
             match serve {
-                Serve::Serving(stream) => say(stream, &ToChild::Serving { path: path.clone() }, context),
+                Serve::Serving(stream) => {
+                    say(stream, &ToChild::Serving { path: path.clone() }, context)
+                }
                 Serve::Refer(stream, others) => {
                     say(stream, &ToChild::Refer(others), context);
                     context.live(NetEffect::CloseStream { stream });
@@ -275,7 +336,9 @@ impl Engine {
                 }
                 Serve::Difference { stream, base } => {
                     if !made.contains_key(&base) {
-                        let Some(update) = pictures.update(base) else { continue };
+                        let Some(update) = pictures.update(base) else {
+                            continue;
+                        };
                         made.insert(base, encode(&ToChild::Update(update.encode())));
                     }
                     if let (Some(bytes), Some(newest)) = (made.get(&base), pictures.version()) {
@@ -289,7 +352,9 @@ impl Engine {
 
     /// From the host of a terminal to this node.
     fn path_to(&self, terminal: TerminalId) -> Vec<MemberId> {
-        let Phase::Member(member) = &self.phase else { return Vec::new() };
+        let Phase::Member(member) = &self.phase else {
+            return Vec::new();
+        };
         match member.terminals.viewed.get(&terminal) {
             Some(viewed) => {
                 let mut path = viewed.path.clone();

@@ -239,9 +239,14 @@ impl fmt::Debug for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.discovery_key.zeroize();
-        match &mut self.secret {
-            TicketSecret::Open(seed) => seed.zeroize(),
-            TicketSecret::Password { .. } => {}
+    }
+}
+
+impl Drop for TicketSecret {
+    fn drop(&mut self) {
+        match self {
+            Self::Open(seed) => seed.zeroize(),
+            Self::Password { .. } => {}
         }
     }
 }

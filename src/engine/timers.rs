@@ -52,7 +52,10 @@ impl Timers {
 
     /// Sets the deadline unless an earlier one stands.
     pub fn set_earliest(&mut self, timer: Timer, at: Mono) {
-        self.0.entry(timer).and_modify(|stands| *stands = at.min(*stands)).or_insert(at);
+        self.0
+            .entry(timer)
+            .and_modify(|stands| *stands = at.min(*stands))
+            .or_insert(at);
     }
 
     /// Sets or clears.

@@ -350,45 +350,110 @@ pub enum What {
     #[serde(rename = "session.closed")]
     SessionClosed { status: Option<ExitStatus> },
     #[serde(rename = "participant.joined")]
-    ParticipantJoined { participant: MemberId, name: String, role: Role },
+    ParticipantJoined {
+        participant: MemberId,
+        name: String,
+        role: Role,
+    },
     #[serde(rename = "participant.left")]
     ParticipantLeft { participant: MemberId, name: String },
     #[serde(rename = "message.posted")]
     MessagePosted { message: MessageView },
     #[serde(rename = "presence.updated")]
-    PresenceUpdated { participant: MemberId, status: Status, typing: Option<Typing> },
+    PresenceUpdated {
+        participant: MemberId,
+        status: Status,
+        typing: Option<Typing>,
+    },
     #[serde(rename = "cursor.moved")]
-    CursorMoved { participant: MemberId, pointer: Option<Pointer> },
+    CursorMoved {
+        participant: MemberId,
+        pointer: Option<Pointer>,
+    },
     #[serde(rename = "selection.changed")]
-    SelectionChanged { participant: MemberId, selection: Option<Selection> },
+    SelectionChanged {
+        participant: MemberId,
+        selection: Option<Selection>,
+    },
     #[serde(rename = "control.requested")]
-    ControlRequested { terminal: TerminalId, participant: MemberId, name: String },
+    ControlRequested {
+        terminal: TerminalId,
+        participant: MemberId,
+        name: String,
+    },
     #[serde(rename = "control.granted")]
-    ControlGranted { terminal: TerminalId, participant: MemberId, number: u64, ends: Wall },
+    ControlGranted {
+        terminal: TerminalId,
+        participant: MemberId,
+        number: u64,
+        ends: Wall,
+    },
     #[serde(rename = "control.denied")]
-    ControlDenied { terminal: TerminalId, participant: MemberId },
+    ControlDenied {
+        terminal: TerminalId,
+        participant: MemberId,
+    },
     #[serde(rename = "control.released")]
-    ControlReleased { terminal: TerminalId, participant: MemberId, number: u64 },
+    ControlReleased {
+        terminal: TerminalId,
+        participant: MemberId,
+        number: u64,
+    },
     #[serde(rename = "control.revoked")]
-    ControlRevoked { terminal: TerminalId, participant: MemberId, number: u64 },
+    ControlRevoked {
+        terminal: TerminalId,
+        participant: MemberId,
+        number: u64,
+    },
     #[serde(rename = "control.taken")]
-    ControlTaken { terminal: TerminalId, from: MemberId, number: u64 },
+    ControlTaken {
+        terminal: TerminalId,
+        from: MemberId,
+        number: u64,
+    },
     #[serde(rename = "control.expired")]
-    ControlExpired { terminal: TerminalId, participant: MemberId, number: u64 },
+    ControlExpired {
+        terminal: TerminalId,
+        participant: MemberId,
+        number: u64,
+    },
     #[serde(rename = "control.refused")]
-    ControlRefused { terminal: TerminalId, code: Code, message: String },
+    ControlRefused {
+        terminal: TerminalId,
+        code: Code,
+        message: String,
+    },
     #[serde(rename = "terminal.opened")]
-    TerminalOpened { terminal: TerminalId, host: MemberId, title: String, cols: u16, rows: u16 },
+    TerminalOpened {
+        terminal: TerminalId,
+        host: MemberId,
+        title: String,
+        cols: u16,
+        rows: u16,
+    },
     #[serde(rename = "terminal.resized")]
-    TerminalResized { terminal: TerminalId, cols: u16, rows: u16 },
+    TerminalResized {
+        terminal: TerminalId,
+        cols: u16,
+        rows: u16,
+    },
     #[serde(rename = "terminal.closed")]
-    TerminalClosed { terminal: TerminalId, status: Option<ExitStatus> },
+    TerminalClosed {
+        terminal: TerminalId,
+        status: Option<ExitStatus>,
+    },
     #[serde(rename = "invite.created")]
     InviteCreated { invite: InviteId, role: Role },
     #[serde(rename = "invite.used")]
-    InviteUsed { invite: InviteId, participant: MemberId },
+    InviteUsed {
+        invite: InviteId,
+        participant: MemberId,
+    },
     #[serde(rename = "invite.refused")]
-    InviteRefused { invite: InviteId, error: CommandError },
+    InviteRefused {
+        invite: InviteId,
+        error: CommandError,
+    },
     #[serde(rename = "peer.connected")]
     PeerConnected { peer: MemberId, path: Path },
     #[serde(rename = "peer.disconnected")]

@@ -18,9 +18,7 @@ use crate::engine::member::Promise;
 use crate::engine::terminal::frame::{Frame, ScreenUpdate};
 use crate::engine::terminal::redaction::Redacted;
 use crate::engine::terminal::screen::Screen;
-use crate::engine::terminal::tree::{
-    Attach, PATH_MAX, Server, ToChild, ToParent, Version, Viewer,
-};
+use crate::engine::terminal::tree::{Attach, PATH_MAX, Server, ToChild, ToParent, Version, Viewer};
 use crate::engine::terminals::{Pictures, Rights, Terminals, encode};
 use crate::engine::time::Mono;
 use crate::engine::view::What;
@@ -89,9 +87,13 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let now = context.now.mono;
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let newest = member.newest_of(terminal);
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
         let have = viewed.pictures.version();
         if newest.is_none_or(|newest| Some(newest) <= have) {
             viewed.fresh = now;
@@ -113,16 +115,34 @@ impl Engine {
                     self.streams.remove(&stream);
                     context.live(NetEffect::CloseStream { stream });
                 }
-                Attach::Ask { parent, failed, whole } => {
-                    let Some((conn, _)) = self.links.active(&parent) else { continue };
+                Attach::Ask {
+                    parent,
+                    failed,
+                    whole,
+                } => {
+                    let Some((conn, _)) = self.links.active(&parent) else {
+                        continue;
+                    };
                     let used = Use::Parent(terminal, parent);
                     let stream = self.open(conn, Lane::Screen, used, context);
-                    let Phase::Member(member) = &mut self.phase else { return };
-                    let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+                    let Phase::Member(member) = &mut self.phase else {
+                        return;
+                    };
+                    let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+                        return;
+                    };
                     viewed.viewer.asked(stream);
                     viewed.path.clear();
-                    let have = if whole { None } else { viewed.pictures.version() };
-                    let ask = ToParent::Attach { terminal, have, failed };
+                    let have = if whole {
+                        None
+                    } else {
+                        viewed.pictures.version()
+                    };
+                    let ask = ToParent::Attach {
+                        terminal,
+                        have,
+                        failed,
+                    };
                     context.send_live(stream, encode(&ask));
                 }
             }
@@ -138,8 +158,12 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let now = context.now.mono;
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
         if !viewed.viewer.is_parent(stream) {
             return;
         }
@@ -155,7 +179,9 @@ impl Engine {
                 return self.updated(stream, terminal, &update, context);
             }
             Ok(ToChild::Refer(others)) => {
-                viewed.viewer.referred(stream, &others, now, &reachable, &mut out);
+                viewed
+                    .viewer
+                    .referred(stream, &others, now, &reachable, &mut out);
             }
             Ok(ToChild::NotHere) | Err(_) => viewed.viewer.closed(stream, now, &mut out),
         }
@@ -171,10 +197,14 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let now = context.now.mono;
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let session = member.replica.session();
         let newest = member.newest_of(terminal);
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
         let held = viewed.pictures.newest.as_ref();
         let checked = check(bytes, (session, terminal, viewed.host), held);
         let (screen, update) = match checked {
@@ -186,7 +216,10 @@ impl Engine {
                 return self.attach(terminal, out, context);
             }
         };
-        let version = Version { epoch: screen.epoch, number: screen.version };
+        let version = Version {
+            epoch: screen.epoch,
+            number: screen.version,
+        };
         viewed.pictures.previous = viewed.pictures.newest.replace(screen);
         viewed.pictures.word = Some((update.stamp, update.signature));
         viewed.viewer.updated(stream, now);
@@ -210,8 +243,12 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         let now = context.now.mono;
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
         let mut out = Vec::new();
         viewed.viewer.closed(stream, now, &mut out);
         // The stream is gone already: there is nothing to leave.
@@ -225,8 +262,12 @@ impl Engine {
         terminal: TerminalId,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
         if !std::mem::replace(&mut viewed.open, false) {
             return;
         }
@@ -258,8 +299,12 @@ impl Engine {
         peer: MemberId,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(terminal) = member.terminals.input_of(stream) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(terminal) = member.terminals.input_of(stream) else {
+            return;
+        };
         if let Some(viewed) = member.terminals.viewed.get_mut(&terminal) {
             viewed.input = None;
         }
@@ -290,11 +335,24 @@ impl Engine {
         bytes: &[u8],
         context: &mut Context<'_>,
     ) {
-        let Ok(message) = ControlMessage::decode(bytes) else { return };
-        let Phase::Member(member) = &self.phase else { return };
+        let Ok(message) = ControlMessage::decode(bytes) else {
+            return;
+        };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let hosts = |viewed: &Viewed| viewed.host == peer;
-        if member.terminals.viewed.get(&message.terminal).is_some_and(hosts) {
-            self.sender(message.terminal, SenderInput::Message(message.body), context);
+        if member
+            .terminals
+            .viewed
+            .get(&message.terminal)
+            .is_some_and(hosts)
+        {
+            self.sender(
+                message.terminal,
+                SenderInput::Message(message.body),
+                context,
+            );
         }
     }
 
@@ -305,12 +363,24 @@ impl Engine {
         input: SenderInput,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else { return };
-        let rights = Rights { replica: &member.replica, links: &self.links };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
+            return;
+        };
+        let rights = Rights {
+            replica: &member.replica,
+            links: &self.links,
+        };
         let key = member.replica.key();
         let now = context.now.mono;
-        let mut at = At { now, entropy: context.entropy, key, members: &rights };
+        let mut at = At {
+            now,
+            entropy: context.entropy,
+            key,
+            members: &rights,
+        };
         let mut outputs = Vec::new();
         viewed.sender.handle(input, &mut at, &mut outputs);
         for output in outputs {
@@ -332,7 +402,9 @@ impl Engine {
         terminal: TerminalId,
         context: &mut Context<'_>,
     ) -> Option<StreamId> {
-        let Phase::Member(member) = &self.phase else { return None };
+        let Phase::Member(member) = &self.phase else {
+            return None;
+        };
         let viewed = member.terminals.viewed.get(&terminal)?;
         if viewed.input.is_some() {
             return viewed.input;
@@ -340,7 +412,9 @@ impl Engine {
         let host = viewed.host;
         let (conn, _) = self.links.active(&host)?;
         let stream = self.open(conn, Lane::Input, Use::Input(host), context);
-        let Phase::Member(member) = &mut self.phase else { return None };
+        let Phase::Member(member) = &mut self.phase else {
+            return None;
+        };
         member.terminals.viewed.get_mut(&terminal)?.input = Some(stream);
         Some(stream)
     }
@@ -351,7 +425,9 @@ impl Engine {
         event: SenderEvent,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let me = member.me();
         context.changed = true;
         match event {
@@ -359,16 +435,31 @@ impl Engine {
             SenderEvent::Recorded => self.asked(terminal, Ok(Reply::Requested), context),
             SenderEvent::Granted { number, remaining } => {
                 let ends = context.now.wall + remaining;
-                let what = What::ControlGranted { terminal, participant: me, number, ends };
+                let what = What::ControlGranted {
+                    terminal,
+                    participant: me,
+                    number,
+                    ends,
+                };
                 context.emit(Some(member.actor(&me)), what);
                 self.asked(terminal, Ok(Reply::Requested), context);
             }
             SenderEvent::Denied(denial) => {
-                context.emit(None, What::ControlDenied { terminal, participant: me });
+                context.emit(
+                    None,
+                    What::ControlDenied {
+                        terminal,
+                        participant: me,
+                    },
+                );
                 let error = CommandError::new(denial_code(&denial), denial.to_string());
                 self.asked(terminal, Err(error), context);
             }
-            SenderEvent::Ended { number, reason, account } => {
+            SenderEvent::Ended {
+                number,
+                reason,
+                account,
+            } => {
                 if account.not_written + account.unknown > 0 {
                     let text = format!(
                         "control ended ({reason}): {} of the keys were written, {} were not, {} may have been",
@@ -376,11 +467,21 @@ impl Engine {
                     );
                     member.notice(text, context);
                 }
-                context.emit(Some(member.actor(&me)), ended(terminal, me, number, &reason));
+                context.emit(
+                    Some(member.actor(&me)),
+                    ended(terminal, me, number, &reason),
+                );
             }
             SenderEvent::Refused(refusal) => {
                 let (code, message) = (code_of(&refusal), refusal.to_string());
-                context.emit(None, What::ControlRefused { terminal, code, message });
+                context.emit(
+                    None,
+                    What::ControlRefused {
+                        terminal,
+                        code,
+                        message,
+                    },
+                );
             }
             SenderEvent::Ordered(outcome) => self.ordered(terminal, outcome, context),
             SenderEvent::Typed { verb, result } => self.typed(verb, result, context),
@@ -394,7 +495,9 @@ impl Engine {
         result: Result<Reply, CommandError>,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let promises = member.asking.remove(&terminal).unwrap_or_default();
         for Promise { request, .. } in promises {
             context.reply(request, result.clone());
@@ -402,12 +505,7 @@ impl Engine {
     }
 
     /// An order has reached the host.
-    fn ordered(
-        &mut self,
-        terminal: TerminalId,
-        outcome: OrderOutcome,
-        context: &mut Context<'_>,
-    ) {
+    fn ordered(&mut self, terminal: TerminalId, outcome: OrderOutcome, context: &mut Context<'_>) {
         let result = match outcome {
             OrderOutcome::Done => Ok(Reply::Done),
             OrderOutcome::Waiting => Ok(Reply::Requested),
@@ -415,8 +513,13 @@ impl Engine {
                 Err(CommandError::new(code_of(&refusal), refusal.to_string()))
             }
         };
-        let Phase::Member(member) = &mut self.phase else { return };
-        let promise = member.ordering.get_mut(&terminal).and_then(std::collections::VecDeque::pop_front);
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let promise = member
+            .ordering
+            .get_mut(&terminal)
+            .and_then(std::collections::VecDeque::pop_front);
         if let Some(Promise { request, .. }) = promise {
             context.reply(request, result);
         }
@@ -424,8 +527,12 @@ impl Engine {
 
     /// What became of the bytes of a verb.
     fn typed(&mut self, verb: u64, result: TypeResult, context: &mut Context<'_>) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(Promise { request, bytes, .. }) = member.typing.remove(&verb) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(Promise { request, bytes, .. }) = member.typing.remove(&verb) else {
+            return;
+        };
         let result = match result {
             TypeResult::Taken => Ok(Reply::Typed { bytes }),
             TypeResult::Refused(refusal) => {
@@ -449,12 +556,19 @@ impl Engine {
         taken: bool,
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &mut self.phase else { return };
-        let Some(Promise { request, bytes, .. }) = member.typing.remove(&verb) else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let Some(Promise { request, bytes, .. }) = member.typing.remove(&verb) else {
+            return;
+        };
         let result = if taken {
             Ok(Reply::Typed { bytes })
         } else {
-            Err(CommandError::new(Code::TimedOut, "the terminal did not take all bytes"))
+            Err(CommandError::new(
+                Code::TimedOut,
+                "the terminal did not take all bytes",
+            ))
         };
         context.reply(request, result);
     }
@@ -476,9 +590,17 @@ impl Engine {
     }
 
     fn viewed_at(&self, host: MemberId) -> Vec<TerminalId> {
-        let Phase::Member(member) = &self.phase else { return Vec::new() };
+        let Phase::Member(member) = &self.phase else {
+            return Vec::new();
+        };
         let at = |(_, viewed): &(&TerminalId, &Viewed)| viewed.host == host;
-        member.terminals.viewed.iter().filter(at).map(|(id, _)| *id).collect()
+        member
+            .terminals
+            .viewed
+            .iter()
+            .filter(at)
+            .map(|(id, _)| *id)
+            .collect()
     }
 }
 
@@ -486,9 +608,16 @@ impl crate::engine::member::Member {
     /// The newest version of a terminal's screen, as its host's presence says.
     fn newest_of(&self, terminal: TerminalId) -> Option<Version> {
         let host = self.terminals.viewed.get(&terminal)?.host;
-        let ScreenMark { epoch, version } =
-            *self.replica.documents().presence(&host)?.screens.get(&terminal)?;
-        Some(Version { epoch: u32::try_from(epoch).ok()?, number: version })
+        let ScreenMark { epoch, version } = *self
+            .replica
+            .documents()
+            .presence(&host)?
+            .screens
+            .get(&terminal)?;
+        Some(Version {
+            epoch: u32::try_from(epoch).ok()?,
+            number: version,
+        })
     }
 }
 
@@ -511,7 +640,9 @@ fn check(
     }
     let frame = Frame::decode(&update.frame).map_err(|error| error.to_string())?;
     let mut screen = held.cloned();
-    frame.apply(&mut screen).map_err(|error| error.to_string())?;
+    frame
+        .apply(&mut screen)
+        .map_err(|error| error.to_string())?;
     let screen = screen.ok_or("it makes no screen")?;
     if !stamp.is_of(&screen) {
         return Err("it does not make the screen that the host has signed".to_owned());

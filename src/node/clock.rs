@@ -1,5 +1,8 @@
 //! The only place that reads clocks.
-#![expect(clippy::disallowed_methods, reason = "time comes in with the event, and here it comes from")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "time comes in with the event, and here it comes from"
+)]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +17,18 @@ pub struct Clock {
 impl Clock {
     /// Starts counting.
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     /// The present moment.
     pub fn now(&self) -> Now {
         let mono = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Now { mono: Mono(mono), wall: wall() }
+        Now {
+            mono: Mono(mono),
+            wall: wall(),
+        }
     }
 
     /// The moment on the runtime's clock at which `at` is reached.
@@ -31,6 +39,8 @@ impl Clock {
 
 /// The wall clock alone, for those who have no node yet.
 pub fn wall() -> Wall {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

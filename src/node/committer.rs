@@ -7,6 +7,9 @@ use crate::engine::effect::{Effect, Outcome};
 use crate::engine::persist::{Batch, Durability};
 use crate::store::{Store, StoreError};
 
+/// Opens the store, in the worker.
+pub(crate) type OpenStore = Box<dyn FnOnce() -> Result<Box<dyn Store>, StoreError> + Send>;
+
 /// Outcomes on their way through the disk.
 #[derive(Debug)]
 pub(crate) struct Committer {
@@ -18,24 +21,39 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    /// Starts the worker that owns the store.
-    pub(crate) fn start(mut store: Box<dyn Store>) -> Self {
+    /// Starts the worker that opens the store and owns it. Opening a new store takes the disk a while, which
+    /// nothing but the first commit waits for.
+    pub(crate) fn start(open: OpenStore) -> Self {
         let (work, mut todo) = mpsc::channel::<Batch>(1);
         let (told, done) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
+            let mut store = open();
             while let Some(batch) = todo.blocking_recv() {
-                let result = store.commit(batch, Durability::Immediate);
+                let result = match &mut store {
+                    Ok(store) => store.commit(batch, Durability::Immediate),
+                    Err(error) => Err(error.clone()),
+                };
                 if told.blocking_send(result).is_err() {
                     break;
                 }
             }
         });
-        Self { work, done, under_way: None, queued: None, failed: false }
+        Self {
+            work,
+            done,
+            under_way: None,
+            queued: None,
+            failed: false,
+        }
     }
 
     /// Takes an outcome and returns what may be performed at once.
     pub(crate) fn accept(&mut self, outcome: Outcome) -> Vec<Effect> {
-        let Outcome { persist, effects, live } = outcome;
+        let Outcome {
+            persist,
+            effects,
+            live,
+        } = outcome;
         let mut now = live;
         if self.failed && !persist.is_empty() {
             // Nothing of a batch that cannot be kept is ever sent; its questioners are answered by the driver.
@@ -71,8 +89,16 @@ impl Committer {
             }
             Err(error) => {
                 self.failed = true;
-                let queued = self.queued.take().map(|(_, effects)| effects).unwrap_or_default();
-                let answers = effects.into_iter().chain(queued).filter_map(refused).collect();
+                let queued = self
+                    .queued
+                    .take()
+                    .map(|(_, effects)| effects)
+                    .unwrap_or_default();
+                let answers = effects
+                    .into_iter()
+                    .chain(queued)
+                    .filter_map(refused)
+                    .collect();
                 Err((error, answers))
             }
         }

@@ -9,22 +9,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::Engine;
 use crate::engine::command::{CommandError, Reply};
-use crate::engine::effect::{Effect, StopReason};
+use crate::engine::effect::{Effect, Outcome, StopReason};
 use crate::engine::event::{Event, NetEvent, RequestId};
-use crate::net::NetHandle;
+use crate::net::{NetEvents, NetHandle};
 use crate::node::clock::Clock;
-use crate::node::committer::Committer;
+use crate::node::committer::{Committer, OpenStore};
 use crate::node::entropy;
 use crate::node::handle::{Asked, HandleSource, NumberedEvent};
 use crate::node::terminals::Terminals;
-use crate::store::Store;
+use crate::store::StoreError;
 
 /// One membership's engine with its adapters.
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) net: NetHandle,
-    pub(crate) facts: mpsc::Receiver<NetEvent>,
+    pub(crate) facts: NetEvents,
+    /// Peers that were found by other means than the network's own.
+    pub(crate) found: mpsc::Receiver<NetEvent>,
     pub(crate) terminals: Terminals,
     pub(crate) committer: Committer,
     pub(crate) source: HandleSource,
@@ -39,8 +41,9 @@ impl Driver {
     pub(crate) fn new(
         engine: Engine,
         clock: Clock,
-        (net, facts): (NetHandle, mpsc::Receiver<NetEvent>),
-        store: Box<dyn Store>,
+        (net, facts): (NetHandle, NetEvents),
+        found: mpsc::Receiver<NetEvent>,
+        store: OpenStore,
         source: HandleSource,
     ) -> Self {
         Self {
@@ -48,6 +51,7 @@ impl Driver {
             clock,
             net,
             facts,
+            found,
             terminals: Terminals::default(),
             committer: Committer::start(store),
             source,
@@ -59,7 +63,7 @@ impl Driver {
     }
 
     /// Runs until the engine stops.
-    pub(crate) async fn run(mut self, first: crate::engine::effect::Outcome) -> StopReason {
+    pub(crate) async fn run(mut self, first: Outcome) -> StopReason {
         self.perform_outcome(first);
         while self.stop.is_none() {
             let deadline = self.engine.deadline().map(|at| self.clock.instant(at));
@@ -68,6 +72,7 @@ impl Driver {
                     Some(fact) => self.handle(Event::Net(fact)),
                     None => self.stop = Some(StopReason::NetworkFailed),
                 },
+                Some(found) = self.found.recv() => self.handle(Event::Net(found)),
                 (terminal, event) = self.terminals.next() => {
                     self.handle(Event::Pty { terminal, event });
                 }
@@ -86,7 +91,10 @@ impl Driver {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.asked.insert(request, asked.answer);
-        self.handle(Event::Command { request, command: asked.command });
+        self.handle(Event::Command {
+            request,
+            command: asked.command,
+        });
     }
 
     fn handle(&mut self, event: Event) {
@@ -98,7 +106,7 @@ impl Driver {
         self.perform_outcome(outcome);
     }
 
-    fn perform_outcome(&mut self, outcome: crate::engine::effect::Outcome) {
+    fn perform_outcome(&mut self, outcome: Outcome) {
         let effects = self.committer.accept(outcome);
         self.perform(effects);
         if let Some(view) = self.engine.view_if_changed(self.clock.now()) {
@@ -109,13 +117,15 @@ impl Driver {
         }
     }
 
-    fn committed(&mut self, result: Result<Vec<Effect>, (crate::store::StoreError, Vec<Effect>)>) {
+    fn committed(&mut self, result: Result<Vec<Effect>, (StoreError, Vec<Effect>)>) {
         match result {
             Ok(effects) => self.perform(effects),
             Err((error, answers)) => {
                 tracing::warn!(%error, "a commit failed; nothing of it is sent");
                 self.perform(answers);
-                self.handle(Event::CommitFailed { reason: error.to_string() });
+                self.handle(Event::CommitFailed {
+                    reason: error.to_string(),
+                });
             }
         }
     }

@@ -640,6 +640,11 @@ impl Drop for Socket {
 }
 
 impl MachineMark {
+    /// The secret itself, for the engine, which computes marks of members by it.
+    pub fn secret(&self) -> [u8; 32] {
+        *self.0
+    }
+
     /// The mark under which this machine's nodes of this user know `member`.
     pub fn of(&self, member: MemberId) -> Hash {
         let key = blake3::derive_key("collab-p2p machine mark v1", self.0.as_slice());

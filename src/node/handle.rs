@@ -123,7 +123,11 @@ impl Handle {
     /// Waits until the node has stopped, and tells why.
     pub async fn stopped(&self) -> StopReason {
         let mut stopped = self.stopped.clone();
-        let reason = stopped.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = stopped
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         reason.unwrap_or(StopReason::Offline)
     }
 }

@@ -61,7 +61,7 @@ impl Echo {
             }
             0x04 if self.line.is_empty() => self.status = Some(0),
             0x08 | 0x7f => {
-                if self.line.pop().is_some() {
+                if self.erase() {
                     output.extend_from_slice(b"\x08 \x08");
                 }
             }
@@ -72,6 +72,16 @@ impl Echo {
             }
             _ => output.push(0x07),
         }
+    }
+
+    /// Takes the last character off the line, all its bytes.
+    fn erase(&mut self) -> bool {
+        while let Some(byte) = self.line.pop() {
+            if !matches!(byte, 0x80..=0xbf) {
+                return true;
+            }
+        }
+        false
     }
 
     fn enter(&mut self, output: &mut Vec<u8>) {
@@ -258,10 +268,10 @@ mod tests {
         let mut glass = Glass::new(20, 4);
         glass.feed(&first, Mono(0));
 
-        glass.feed(&shell.input("hé\x7f\x7fhix\x7f\r".as_bytes()), Mono(0));
+        glass.feed(&shell.input("hé\x7fhix\x7f\r".as_bytes()), Mono(0));
 
         assert_eq!(lines(&glass), ["$ hhi", "hhi", "$", ""]);
-        assert_eq!((shell.taken(), shell.status()), (10, None));
+        assert_eq!((shell.taken(), shell.status()), (9, None));
     }
 
     #[test]

@@ -501,10 +501,10 @@ impl Watch {
     }
 
     async fn hand_over(&self, piece: Option<Vec<u8>>) {
-        for bytes in piece {
-            if self.events.send(PtyEvent::Output(bytes)).await.is_err() {
-                return;
-            }
+        if let Some(bytes) = piece
+            && self.events.send(PtyEvent::Output(bytes)).await.is_err()
+        {
+            tracing::debug!("nobody takes the last output of a shell");
         }
     }
 
@@ -663,12 +663,20 @@ mod tests {
     async fn ctrl_c_works_though_this_process_ignores_interrupts() {
         // SAFETY: ignoring installs no handler; no other test depends on this signal.
         unsafe { signal::signal(Signal::SIGINT, SigHandler::SigIgn) }.unwrap();
-        let mut shell = Shell::run("echo ready; sleep 20");
+        let mut shell = Shell::run("echo ready; exec sleep 20");
         shell.until("ready").await;
 
-        shell.handle.write(b"\x03").unwrap();
+        // A shell may lose one that comes just while it starts a program, so the key is pressed again.
+        let mut status = None;
+        for _ in 0..10 {
+            shell.handle.write(b"\x03").unwrap();
+            status = timeout(Duration::from_millis(500), shell.end()).await.ok();
+            if status.is_some() {
+                break;
+            }
+        }
 
-        assert_eq!(shell.end().await, 130);
+        assert_eq!(status, Some(130));
     }
 
     #[tokio::test]

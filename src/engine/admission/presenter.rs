@@ -115,10 +115,11 @@ impl Presenter {
             }
             Presenting::Asking => self.asked(bytes, now, ctx, out)?,
             Presenting::Shown => {
-                match AdmissionMessage::decode(bytes, ADMISSION_MESSAGE_BYTES_MAX)? {
-                    AdmissionMessage::Done => self.finish(Vec::new(), out),
-                    other => return Err(refused_by(other)),
+                let message = AdmissionMessage::decode(bytes, ADMISSION_MESSAGE_BYTES_MAX)?;
+                if message != AdmissionMessage::Done {
+                    return Err(refused_by(message));
                 }
+                self.finish(Vec::new(), out);
             }
             Presenting::Watching(received) => self.watch(bytes, received, now, ctx, out)?,
             Presenting::Ended => {}

@@ -181,7 +181,15 @@ impl Sponsor {
             } => match AdmissionMessage::decode(bytes, ADMISSION_MESSAGE_BYTES_MAX)? {
                 AdmissionMessage::Join(join) => self.join(join, transcript, challenge, turn),
                 AdmissionMessage::Member { knows_you } => self.meet(knows_you, turn),
-                other => Err(refused_by(other)),
+                message @ (AdmissionMessage::Hello { .. }
+                | AdmissionMessage::Proof { .. }
+                | AdmissionMessage::Answer { .. }
+                | AdmissionMessage::Waiting
+                | AdmissionMessage::Welcome(_)
+                | AdmissionMessage::Shown(_)
+                | AdmissionMessage::NotSponsor { .. }
+                | AdmissionMessage::Refused(_)
+                | AdmissionMessage::Done) => Err(refused_by(message)),
             },
             Sponsoring::Asking(_) => Err(OUT_OF_TURN),
             Sponsoring::Watching { received, knows_us } => {
@@ -260,6 +268,9 @@ impl Sponsor {
         if is_member(turn.ctx.membership, &self.peer, turn.now.wall) {
             self.welcome(None, turn);
             return Ok(());
+        }
+        if turn.ctx.membership.closed().is_some() {
+            return Err(Refusal::Denied("the session has ended"));
         }
         let admission = self.admissible(&message, turn)?;
         if !admission.gives.ask {
@@ -362,17 +373,18 @@ impl Sponsor {
 
     /// A person decided. Everything is checked anew: the invitation may have ended while the person thought.
     fn decide(&mut self, approve: bool, turn: &mut Turn<'_, '_>) -> Result<(), Refusal> {
-        match std::mem::replace(&mut self.phase, Sponsoring::Ended) {
-            Sponsoring::Asking(_) if !approve => Err(Refusal::Denied("a person said no")),
-            Sponsoring::Asking(message) => {
-                let admission = self.admissible(&message, turn)?;
-                self.admit(admission, turn)
-            }
-            other => {
-                self.phase = other;
-                Ok(())
-            }
+        if !self.is_asking() {
+            return Ok(());
         }
+        let phase = std::mem::replace(&mut self.phase, Sponsoring::Ended);
+        let Sponsoring::Asking(message) = phase else {
+            return Ok(());
+        };
+        if !approve {
+            return Err(Refusal::Denied("a person said no"));
+        }
+        let admission = self.admissible(&message, turn)?;
+        self.admit(admission, turn)
     }
 
     fn admit(&mut self, admission: Admission, turn: &mut Turn<'_, '_>) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ use crate::engine::identity::{AgreementKey, InviteKey, MemberKey, derive_key};
 use crate::engine::ids::SessionId;
 use crate::engine::limits::ADMISSION_MESSAGE_BYTES_MAX;
 use crate::engine::membership::{NewSession, Position, make_grant};
-use crate::engine::statement::{Frontier, Genesis, Grant, Grantee, sign_sub_grant};
+use crate::engine::statement::{Frontier, Genesis, Grant, Grantee, StatementBody, sign_sub_grant};
 use crate::engine::time::Now;
 
 use super::joiner::Joining;
@@ -112,7 +112,7 @@ fn a_sub_invitation_works_through_the_chain_in_its_ticket() {
         ..settings(&host, 10)
     };
 
-    let run = admit(&mut host, Make::With(settings), 10);
+    let run = admit(&mut host, Make::With(Box::new(settings)), 10);
 
     let standing = run.joined().membership.standing(&member(10).id()).unwrap();
     assert_eq!(standing.role, Role::Viewer);
@@ -127,7 +127,7 @@ fn whoever_lacks_the_ticket_gets_a_greeting_and_no_more() {
         ..settings(&host, 10)
     };
 
-    let run = admit(&mut host, Make::With(stranger), 10);
+    let run = admit(&mut host, Make::With(Box::new(stranger)), 10);
 
     let said: Vec<_> = run.from_listener.iter().map(|bytes| read(bytes)).collect();
     assert!(matches!(said[0], AdmissionMessage::Hello { .. }));
@@ -265,7 +265,7 @@ fn a_join_for_another_session_is_refused() {
         ..settings(&host, 10)
     };
 
-    let run = admit(&mut host, Make::With(foreign), 10);
+    let run = admit(&mut host, Make::With(Box::new(foreign)), 10);
 
     assert_eq!(run.refusal(), Refusal::WrongSession);
     assert_eq!(run.refusal().code(), "wrong-session");
@@ -421,7 +421,7 @@ fn a_junior_may_not_sponsor_a_senior() {
         ..settings(&guest, 11)
     };
 
-    let run = admit(&mut guest, Make::With(settings), 11);
+    let run = admit(&mut guest, Make::With(Box::new(settings)), 11);
 
     assert!(matches!(run.refusal(), Refusal::NotSponsor { .. }));
 }
@@ -639,6 +639,26 @@ fn a_member_that_lost_the_welcome_is_welcomed_again_without_a_new_admission() {
     assert_eq!(again.joined().membership.heads(), host.membership.heads());
     assert_eq!(again.listener_ends(), ["close"]);
     assert_eq!(host.writer.frontier(), before);
+}
+
+#[test]
+fn a_session_that_has_ended_admits_nobody() {
+    let mut host = owner();
+    invite(&mut host, viewers());
+    let close = StatementBody::Close {
+        reason: String::new(),
+    };
+    let (at, key) = (now(0).wall, member(1));
+    let close = host
+        .membership
+        .make(&key, host.writer.frontier(), at, close)
+        .unwrap();
+    host.membership.insert(close);
+
+    let run = admit(&mut host, joiner(10), 10);
+
+    assert_eq!(run.refusal().code(), "admission-refused");
+    assert_eq!(run.listener_ends(), ["refused", "close"]);
 }
 
 #[test]
@@ -987,7 +1007,7 @@ impl Node {
 enum Make {
     Plain(u8),
     Answered(u8, bool),
-    With(JoinerSettings),
+    With(Box<JoinerSettings>),
 }
 
 type Damage = (usize, Box<dyn Fn(&mut Vec<u8>)>);
@@ -1017,7 +1037,7 @@ impl<'a> Pair<'a> {
         let (settings, answer) = match make {
             Make::Plain(seed) => (settings(node, seed), None),
             Make::Answered(seed, answer) => (settings(node, seed), Some(answer)),
-            Make::With(settings) => (settings, None),
+            Make::With(settings) => (*settings, None),
         };
         let mut entropy = Entropy::new([seed; 32]);
         Self {
@@ -1059,19 +1079,16 @@ impl<'a> Pair<'a> {
 
     fn sponsor_takes(&mut self, input: AdmissionInput) {
         for output in self.node.feed(&mut self.sponsor, input, self.at) {
-            match output {
-                AdmissionOutput::Send(bytes) => {
-                    let bytes = self.harm(bytes);
-                    self.run.from_listener.push(bytes.clone());
-                    self.joiner_takes(AdmissionInput::Received(bytes));
-                }
-                AdmissionOutput::AskPerson(question) => {
-                    self.run.listener.push(AdmissionOutput::AskPerson(question));
-                    if let Some(approve) = self.answer {
-                        self.decide(approve);
-                    }
-                }
-                other => self.run.listener.push(other),
+            if let AdmissionOutput::Send(bytes) = output {
+                let bytes = self.harm(bytes);
+                self.run.from_listener.push(bytes.clone());
+                self.joiner_takes(AdmissionInput::Received(bytes));
+                continue;
+            }
+            let asks = matches!(output, AdmissionOutput::AskPerson(_));
+            self.run.listener.push(output);
+            if let Some(approve) = self.answer.filter(|_| asks) {
+                self.decide(approve);
             }
         }
     }
@@ -1093,9 +1110,11 @@ impl<'a> Pair<'a> {
 
 impl Run {
     fn joined(&self) -> Joined {
-        let joined = self.dialler.iter().find_map(|output| match output {
-            AdmissionOutput::Joined(joined) => Some((**joined).clone()),
-            _ => None,
+        let joined = self.dialler.iter().find_map(|output| {
+            let AdmissionOutput::Joined(joined) = output else {
+                return None;
+            };
+            Some((**joined).clone())
         });
         joined.expect("the newcomer did not join")
     }
@@ -1105,9 +1124,11 @@ impl Run {
     }
 
     fn admission(&self) -> &Entry {
-        let admission = self.listener.iter().find_map(|output| match output {
-            AdmissionOutput::Admit(entry) => Some(entry),
-            _ => None,
+        let admission = self.listener.iter().find_map(|output| {
+            let AdmissionOutput::Admit(entry) = output else {
+                return None;
+            };
+            Some(entry)
         });
         admission.expect("nobody was admitted")
     }
@@ -1120,15 +1141,13 @@ impl Run {
     }
 
     fn question(&self) -> Question {
-        let question = self.listener.iter().find_map(|output| match output {
-            AdmissionOutput::AskPerson(question) => Some((**question).clone()),
-            _ => None,
+        let question = self.listener.iter().find_map(|output| {
+            let AdmissionOutput::AskPerson(question) = output else {
+                return None;
+            };
+            Some((**question).clone())
         });
         question.expect("nobody was asked")
-    }
-
-    fn join(&self) -> AdmissionMessage {
-        read(&self.from_dialler[2])
     }
 
     fn dialler_ends(&self) -> Vec<&'static str> {
@@ -1326,17 +1345,15 @@ fn deliver(
     kept: &mut Vec<AdmissionOutput>,
 ) {
     for output in out {
-        match output {
-            AdmissionOutput::Send(bytes) => {
-                wire.push(bytes.clone());
-                to.push_back(AdmissionInput::Received(bytes));
-            }
-            AdmissionOutput::Close => {
-                to.push_back(AdmissionInput::Closed);
-                kept.push(AdmissionOutput::Close);
-            }
-            other => kept.push(other),
+        if let AdmissionOutput::Send(bytes) = output {
+            wire.push(bytes.clone());
+            to.push_back(AdmissionInput::Received(bytes));
+            continue;
         }
+        if matches!(output, AdmissionOutput::Close) {
+            to.push_back(AdmissionInput::Closed);
+        }
+        kept.push(output);
     }
 }
 
@@ -1357,17 +1374,21 @@ fn names(out: &[AdmissionOutput]) -> Vec<&'static str> {
 }
 
 fn refusal(out: &[AdmissionOutput]) -> Refusal {
-    let refusal = out.iter().find_map(|output| match output {
-        AdmissionOutput::Refused(refusal) => Some(refusal.clone()),
-        _ => None,
+    let refusal = out.iter().find_map(|output| {
+        let AdmissionOutput::Refused(refusal) = output else {
+            return None;
+        };
+        Some(refusal.clone())
     });
     refusal.expect("nothing was refused")
 }
 
 fn sent(out: &[AdmissionOutput]) -> Vec<Vec<u8>> {
-    let sent = out.iter().filter_map(|output| match output {
-        AdmissionOutput::Send(bytes) => Some(bytes.clone()),
-        _ => None,
+    let sent = out.iter().filter_map(|output| {
+        let AdmissionOutput::Send(bytes) = output else {
+            return None;
+        };
+        Some(bytes.clone())
     });
     sent.collect()
 }

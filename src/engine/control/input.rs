@@ -6,10 +6,10 @@
 
 use std::collections::VecDeque;
 
-use super::tail::InputTail;
 use crate::engine::limits::{
     INPUT_BURST_BYTES, INPUT_RATE_BYTES_PER_S, INPUT_WINDOW_BYTES_MAX, PTY_QUEUE_BYTES_MAX,
 };
+use crate::engine::terminal::input::InputCloser;
 use crate::engine::time::Mono;
 
 /// Something that passed the lease check. Only this module can make one, so a write to a PTY that nobody
@@ -216,7 +216,7 @@ pub(super) struct InputReceiver {
     taken: u64,
     waiting: VecDeque<u8>,
     bucket: Bucket,
-    tail: InputTail,
+    closer: InputCloser,
 }
 
 impl InputReceiver {
@@ -230,7 +230,7 @@ impl InputReceiver {
                 tokens: INPUT_BURST_BYTES,
                 at: now,
             },
-            tail: InputTail::default(),
+            closer: InputCloser::new(),
         }
     }
 
@@ -287,12 +287,12 @@ impl InputReceiver {
     /// The PTY has taken these bytes of the lease.
     pub(super) fn took(&mut self, bytes: &[u8]) {
         self.taken = self.taken.saturating_add(bytes.len() as u64);
-        self.tail.feed(bytes);
+        self.closer.observe(bytes);
     }
 
     /// What closes the escape sequence or paste that the taken bytes leave open.
     pub(super) fn closing(&self) -> Vec<u8> {
-        self.tail.closing()
+        self.closer.clone().close()
     }
 }
 

@@ -263,12 +263,14 @@ impl InputSender {
 /// The person's side.
 impl InputSender {
     fn type_keys(&mut self, verb: Option<u64>, bytes: Vec<u8>, at: &At<'_>, out: &mut Out) {
-        if let Some(held) = self.held.as_mut().filter(|_| self.releasing.is_none()) {
+        if let Some(held) = &mut self.held {
             let fits = held.bytes.len().saturating_add(bytes.len()) <= INPUT_BUFFER_BYTES_MAX;
-            match (fits, self.up || at.now < self.held_until) {
-                (true, true) => held.append(verb, &bytes, out),
-                (false, _) => refuse(verb, &Refusal::Full, out),
-                (true, false) => refuse(verb, &Refusal::Unreachable, out),
+            let alive = self.up || at.now < self.held_until;
+            match (self.releasing, fits, alive) {
+                (None, true, true) => held.append(verb, &bytes, out),
+                (Some(_), _, _) => refuse(verb, &Refusal::NotHeld, out),
+                (None, false, _) => refuse(verb, &Refusal::Full, out),
+                (None, true, false) => refuse(verb, &Refusal::Unreachable, out),
             }
             return;
         }

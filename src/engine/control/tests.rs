@@ -234,20 +234,7 @@ impl World {
                     .encode();
                     self.transmit(&Delivery::ToHost { from: who, bytes });
                 }
-                SenderOutput::Event(event) => {
-                    if let SenderEvent::Ended {
-                        number, account, ..
-                    } = &event
-                    {
-                        let typed = self.nodes[who].typed.entry(*number).or_default();
-                        assert_eq!(
-                            typed.account.replace(*account),
-                            None,
-                            "an account is closed once"
-                        );
-                    }
-                    self.nodes[who].events.push(event);
-                }
+                SenderOutput::Event(event) => self.nodes[who].note(event),
             }
         }
     }
@@ -317,13 +304,15 @@ impl World {
         .unwrap();
     }
 
-    /// Types, and notes what the sender took for its own under a lease.
+    /// Types, and notes under which lease.
     fn types(&mut self, who: usize, bytes: &[u8]) {
-        let before = self.nodes[who].events.len();
-        let held = self.nodes[who]
-            .sender
-            .held(self.now)
-            .map(|(number, _)| number);
+        let node = &mut self.nodes[who];
+        let held = node.sender.held(self.now).map(|(number, _)| number);
+        match held {
+            Some(number) => node.typed.entry(number).or_default().bytes.extend(bytes),
+            None => node.early.extend(bytes),
+        }
+        let before = node.events.len();
         self.member(
             who,
             SenderInput::Type {
@@ -331,16 +320,15 @@ impl World {
                 bytes: bytes.to_vec(),
             },
         );
-        let refused = self.nodes[who].events[before..]
+        let node = &mut self.nodes[who];
+        let refused = node.events[before..]
             .iter()
             .any(|event| matches!(event, SenderEvent::Refused(_)));
-        if let Some(number) = held.filter(|_| !refused) {
-            self.nodes[who]
-                .typed
-                .entry(number)
-                .or_default()
-                .bytes
-                .extend(bytes);
+        if let Some(typed) = held
+            .filter(|_| refused)
+            .and_then(|number| node.typed.get_mut(&number))
+        {
+            typed.bytes.truncate(typed.bytes.len() - bytes.len());
         }
     }
 
@@ -462,23 +450,21 @@ impl World {
     /// The naive model: what each process typed under a lease stands on the PTY from where it began, as a
     /// prefix, and the accounts say how long a prefix.
     fn check(&self) {
-        let living = self
-            .nodes
+        let living = self.nodes.iter().flat_map(|node| &node.typed);
+        let all: Vec<_> = self
+            .dead
             .iter()
-            .flat_map(|node| &node.typed)
-            .map(|(number, typed)| (*number, typed));
-        let dead = self.dead.iter().map(|(number, typed)| (*number, typed));
-        let all: Vec<_> = living.chain(dead).collect();
-        for (number, typed) in &all {
+            .map(|(number, typed)| (number, typed))
+            .chain(living)
+            .collect();
+        for (index, (number, typed)) in all.iter().enumerate() {
             let Some(base) = typed.base else { continue };
-            let written = self.of_lease(*number);
-            let later = all
+            let written = self.of_lease(**number);
+            let successor = all[index + 1..]
                 .iter()
-                .filter(|(n, _)| n == number)
-                .filter_map(|(_, t)| t.base);
-            let end = later
-                .filter(|other| *other > base)
-                .min()
+                .find(|(n, t)| n == number && t.base.is_some());
+            let end = successor
+                .and_then(|(_, t)| t.base)
                 .unwrap_or(written.len() as u64);
             let own =
                 &written[(base as usize).min(written.len())..(end as usize).min(written.len())];
@@ -1188,7 +1174,7 @@ fn take(world: &mut World, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]
     fn the_pty_gets_what_the_leases_allowed_in_order_and_none_twice(
@@ -1218,6 +1204,155 @@ proptest! {
         }
         prop_assert!(world.adapter.is_empty());
     }
+}
+
+fn said_to_host() -> impl Strategy<Value = ToHost> {
+    let small = || 0..4_u64;
+    let keys =
+        proptest::collection::vec(any::<u8>(), 0..5).prop_map(|bytes| Keys::new(bytes).unwrap());
+    prop_oneof![
+        (small(), proptest::option::of(small()))
+            .prop_map(|(nonce, unsettled)| ToHost::Attach { nonce, unsettled }),
+        (small(), small(), any::<bool>()).prop_map(|(attachment, request, first_key)| {
+            ToHost::Request {
+                attachment,
+                request,
+                first_key,
+                duration_s: None,
+            }
+        }),
+        (small(), small()).prop_map(|(attachment, request)| ToHost::Withdraw {
+            attachment,
+            request
+        }),
+        small().prop_map(|number| ToHost::Release { number }),
+        (small(), small(), small(), keys).prop_map(|(number, attachment, seq, bytes)| {
+            ToHost::Input {
+                number,
+                attachment,
+                seq,
+                bytes,
+            }
+        }),
+    ]
+}
+
+fn said_by_host(me: MemberId) -> impl Strategy<Value = FromHost> {
+    let small = || 0..8_u64;
+    let status = move |version, number| LeaseStatus {
+        version,
+        number,
+        lease: None,
+        remaining_ms: 1,
+        locked: Some(me).filter(|_| version % 2 == 0),
+        auto: version % 3 == 0,
+    };
+    prop_oneof![
+        (small(), small())
+            .prop_map(move |(version, number)| FromHost::Status(status(version, number))),
+        (small(), small(), small(), small()).prop_map(|(number, attachment, next, taken)| {
+            FromHost::Ack {
+                number,
+                attachment,
+                next,
+                taken,
+            }
+        }),
+        (small(), proptest::option::of(small())).prop_map(|(number, written)| FromHost::Ended {
+            number,
+            reason: EndReason::Expired,
+            written,
+        }),
+        small().prop_map(|request| FromHost::Denied {
+            request,
+            reason: Denial::Person
+        }),
+        small().prop_map(|request| FromHost::Recorded { request }),
+        Just(FromHost::Refused {
+            reason: Refusal::Detached
+        }),
+        Just(FromHost::Refused {
+            reason: Refusal::NotPermitted
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_others_say_only_the_holder_writes(
+        said in proptest::collection::vec(said_to_host(), 0..40),
+        decides in any::<bool>(),
+    ) {
+        let mut world = World::new(31, 0, ASK);
+        world.give_control(0);
+        let from = world.id(if decides { 2 } else { 1 });
+
+        world.types(0, b"mine");
+        for body in said {
+            world.host(|host, at, out| host.handle(HostInput::Message { from, body }, at, out));
+        }
+        world.second();
+
+        prop_assert_eq!(world.taps(), "mine");
+        prop_assert_eq!(world.host.holder(), Some(world.id(0)));
+    }
+
+    #[test]
+    fn whatever_a_host_says_each_byte_is_accounted_for_once(
+        said in proptest::collection::vec(said_by_host(MemberId([9; 32])), 0..40),
+    ) {
+        let mut world = World::new(32, 0, ASK);
+        world.give_control(0);
+        world.types(0, b"three words typed");
+
+        for message in said {
+            world.member(0, SenderInput::Message(message));
+        }
+        world.member(0, SenderInput::Gone);
+
+        let account = world.nodes[0].typed[&1].account.unwrap();
+        prop_assert_eq!(account.written + account.not_written + account.unknown, 17);
+    }
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_planted_bugs_do_what_their_names_say() {
+    let mut twice = ASK;
+    twice.planted.drop_dedup = true;
+    let mut world = World::new(33, 0, twice);
+    world.give_control(0);
+    let attachment = 1;
+    let bytes = Keys::new(b"a".to_vec()).unwrap();
+    let body = ToHost::Input {
+        number: 1,
+        attachment,
+        seq: 0,
+        bytes: bytes.clone(),
+    };
+    for _ in 0..2 {
+        let from = world.id(0);
+        let body = body.clone();
+        world.host(|host, at, out| host.handle(HostInput::Message { from, body }, at, out));
+    }
+    world.second();
+    assert_eq!(world.taps(), "aa");
+
+    let mut anybody = ASK;
+    anybody.planted.ignore_lease_number = true;
+    let mut world = World::new(34, 0, anybody);
+    let (from, body) = (
+        world.id(1),
+        ToHost::Input {
+            number: 1,
+            attachment,
+            seq: 0,
+            bytes,
+        },
+    );
+    world.host(|host, at, out| host.handle(HostInput::Message { from, body }, at, out));
+    world.second();
+    assert_eq!(world.taps(), "a");
 }
 
 mod wire {
@@ -1438,14 +1573,4 @@ mod wire {
             }
         }
     }
-}
-#[test]
-fn dbg_case() {
-    let mut world = World::new(5183996300945002, 0, settings(false, false));
-    for step in [Step::Type(0, vec![0]), Step::Grant(0), Step::Restart(1)] {
-        take(&mut world, step);
-    }
-    world.run(Duration::from_secs(3));
-    eprintln!("{:?}\n{:?}\n{:?} {:?}", world.tap, world.nodes[0].typed, world.nodes[0].events, world.dead);
-    world.check();
 }

@@ -405,6 +405,15 @@ impl Document {
         }
     }
 
+    /// Applies a change past the gate, as if the gate had a hole.
+    #[cfg(test)]
+    pub(crate) fn fail_with(&mut self, change: Change) -> Fault {
+        let fault = self
+            .apply(vec![change])
+            .expect_err("the change should fail");
+        self.freeze(fault)
+    }
+
     fn freeze(&mut self, fault: Fault) -> Fault {
         tracing::error!(document = %self.id.short(), step = %fault.step, reason = fault.reason, "frozen");
         self.fault.get_or_insert(fault).clone()

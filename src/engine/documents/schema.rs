@@ -479,10 +479,13 @@ mod tests {
         let id = name.id(&SESSION);
         let (document, _) = genesis(&name, &id).unwrap();
 
-        eprintln!("GOLD {} {} {}", id.short(), document.get_heads()[0], actor_of(&OWNER, &id, &ActorNonce([4; 16])));assert_eq!(id.short(), "0000000000");
-        assert_eq!(document.get_heads()[0].to_string(), "");
+        assert_eq!(id.short(), "cbe3d22ff4");
+        assert_eq!(
+            document.get_heads()[0].to_string(),
+            "6459e786c8108812ba286303923f8ef5673347dff37ef2c38f768d9f0891560f"
+        );
         let actor = actor_of(&OWNER, &id, &ActorNonce([4; 16]));
-        assert_eq!(actor.to_hex_string(), "");
+        assert_eq!(actor.to_hex_string(), "0d962af1da3d8527fee623c5b8b0b664");
     }
 
     #[test]

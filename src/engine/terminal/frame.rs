@@ -1296,7 +1296,7 @@ mod tests {
                 visible,
             },
         );
-        let modes = prop::sample::select(&[Modes::default(), Modes::ALT_SCREEN, Modes::FOCUS][..]);
+        let modes = prop::sample::select(vec![Modes::default(), Modes::ALT_SCREEN, Modes::FOCUS]);
         prop_oneof![
             6 => (0_usize..30, 0_usize..40, any_cells())
                 .prop_map(|(row, column, cells)| Edit::Type { row, column, cells }),
@@ -1535,8 +1535,8 @@ mod tests {
             "a row without content"
         );
         assert!(
-            bad(&|frame| frame.rows[0].stamp = 2).is_err(),
-            "a stamp of the future"
+            bad(&|frame| frame.rows[0].stamp = 0).is_err(),
+            "a stamp before the first"
         );
         assert!(
             bad(&|frame| frame.title = Some((1, "\x1b".into()))).is_err(),

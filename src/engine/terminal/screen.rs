@@ -442,8 +442,7 @@ fn origins(last: &Screen, lines: &[Arc<Line>]) -> Vec<Option<usize>> {
         |_, line| unique.get(&line.hash()).copied().flatten(),
         same_content,
     );
-    claims.by(|index, _| shifted(index, shift), similar);
-    claims.by(|index, _| Some(index), similar);
+    claims.by_likeness(shift);
     claims.origins
 }
 
@@ -511,6 +510,35 @@ impl<'a> Claims<'a> {
             }
         }
     }
+
+    /// Lets edited lines claim the row that they were, where they stand or where they moved from, the most
+    /// alike first: so a status row that changes with each scroll stays itself.
+    fn by_likeness(&mut self, shift: isize) {
+        let mut pairs = Vec::new();
+        let open = self.lines.iter().zip(&self.origins).enumerate();
+        for (index, (line, _)) in open.filter(|(_, (_, origin))| origin.is_none()) {
+            for old in [shifted(index, shift), Some(index)].into_iter().flatten() {
+                let row = self
+                    .last
+                    .rows
+                    .get(old)
+                    .filter(|_| self.taken.get(old) == Some(&false));
+                let likeness = row.and_then(|row| likeness(&row.line, line));
+                pairs.extend(likeness.map(|likeness| (likeness, index, old)));
+            }
+        }
+        pairs.sort_by_key(|(likeness, index, _)| (std::cmp::Reverse(*likeness), *index));
+        for (_, index, old) in pairs {
+            let origin = self
+                .origins
+                .get_mut(index)
+                .filter(|origin| origin.is_none());
+            if let (Some(origin), Some(taken @ false)) = (origin, self.taken.get_mut(old)) {
+                *taken = true;
+                *origin = Some(old);
+            }
+        }
+    }
 }
 
 /// Where content stands that stands once only; `None` for what stands more often.
@@ -528,17 +556,14 @@ fn same_content(old: &Line, new: &Line) -> bool {
     old.hash() == new.hash()
 }
 
-/// Whether a row was edited rather than replaced: at least half of the shorter content stays in its place.
-fn similar(old: &Line, new: &Line) -> bool {
+/// How many visible cells stayed in their place, if that is at least half of the shorter content: then the row
+/// was edited rather than replaced.
+fn likeness(old: &Line, new: &Line) -> Option<usize> {
     let visible = |line: &Line| line.cells().iter().filter(|cell| !cell.is_space()).count();
     let shorter = visible(old).min(visible(new));
-    let kept = old
-        .cells()
-        .iter()
-        .zip(new.cells())
-        .filter(|(old, new): &(&Cell, &Cell)| !old.is_space() && old.glyph == new.glyph)
-        .count();
-    kept.saturating_mul(2) >= shorter
+    let stays = |(old, new): &(&Cell, &Cell)| !old.is_space() && old.glyph == new.glyph;
+    let kept = old.cells().iter().zip(new.cells()).filter(stays).count();
+    (kept.saturating_mul(2) >= shorter).then_some(kept)
 }
 
 #[cfg(test)]

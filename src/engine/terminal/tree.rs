@@ -113,7 +113,12 @@ impl Server {
             out.push(Serve::Refer(stream, others));
             return;
         }
-        let child = Child { member, has: have, writable: true, under_way: VecDeque::new() };
+        let child = Child {
+            member,
+            has: have,
+            writable: true,
+            under_way: VecDeque::new(),
+        };
         self.children.insert(stream, child);
         out.push(Serve::Serving(stream));
     }
@@ -144,7 +149,11 @@ impl Server {
     /// The child has received a version.
     pub fn acknowledged(&mut self, stream: StreamId, version: Version) {
         if let Some(child) = self.children.get_mut(&stream) {
-            while child.under_way.front().is_some_and(|(sent, _)| *sent <= version) {
+            while child
+                .under_way
+                .front()
+                .is_some_and(|(sent, _)| *sent <= version)
+            {
                 child.under_way.pop_front();
             }
         }
@@ -160,7 +169,10 @@ impl Server {
         self.children
             .iter()
             .filter(|(_, child)| child.takes_more() && child.has != Some(newest))
-            .map(|(stream, child)| Serve::Difference { stream: *stream, base: child.has })
+            .map(|(stream, child)| Serve::Difference {
+                stream: *stream,
+                base: child.has,
+            })
             .collect()
     }
 
@@ -241,7 +253,14 @@ struct Parent {
 impl Viewer {
     /// Nobody serves yet.
     pub fn new(me: MemberId, host: MemberId) -> Self {
-        Self { me, host, parent: None, failed: None, whole: false, retry: Mono(0) }
+        Self {
+            me,
+            host,
+            parent: None,
+            failed: None,
+            whole: false,
+            retry: Mono(0),
+        }
     }
 
     /// Looks whether to attach, or to attach elsewhere. `newest` is what the host says it has, `have` what is
@@ -269,7 +288,9 @@ impl Viewer {
 
     /// The present parent does not serve: leave it, and say so to the host.
     fn fail(&mut self, now: Mono, out: &mut Vec<Attach>) {
-        let Some(parent) = self.parent.take() else { return };
+        let Some(parent) = self.parent.take() else {
+            return;
+        };
         if parent.member != self.host {
             self.failed = Some(parent.member);
         }
@@ -280,10 +301,23 @@ impl Viewer {
     }
 
     fn ask(&mut self, member: MemberId, now: Mono, out: &mut Vec<Attach>) {
-        let failed = if member == self.host { self.failed.take() } else { None };
+        let failed = if member == self.host {
+            self.failed.take()
+        } else {
+            None
+        };
         let whole = std::mem::take(&mut self.whole);
-        self.parent = Some(Parent { member, stream: None, since: now, served: false });
-        out.push(Attach::Ask { parent: member, failed, whole });
+        self.parent = Some(Parent {
+            member,
+            stream: None,
+            since: now,
+            served: false,
+        });
+        out.push(Attach::Ask {
+            parent: member,
+            failed,
+            whole,
+        });
     }
 
     /// The stream that was asked for has this number.
@@ -294,7 +328,13 @@ impl Viewer {
     }
 
     /// The parent says how it gets the screen itself.
-    pub fn serving(&mut self, stream: StreamId, path: &[MemberId], now: Mono, out: &mut Vec<Attach>) {
+    pub fn serving(
+        &mut self,
+        stream: StreamId,
+        path: &[MemberId],
+        now: Mono,
+        out: &mut Vec<Attach>,
+    ) {
         if !self.is_parent(stream) {
             return;
         }
@@ -334,7 +374,11 @@ impl Viewer {
 
     /// An update was checked and taken.
     pub fn updated(&mut self, stream: StreamId, now: Mono) {
-        if let Some(parent) = self.parent.as_mut().filter(|parent| parent.stream == Some(stream)) {
+        if let Some(parent) = self
+            .parent
+            .as_mut()
+            .filter(|parent| parent.stream == Some(stream))
+        {
             parent.since = now;
             parent.served = true;
         }
@@ -357,7 +401,9 @@ impl Viewer {
 
     /// Whether this stream leads to the present parent.
     pub fn is_parent(&self, stream: StreamId) -> bool {
-        self.parent.as_ref().is_some_and(|parent| parent.stream == Some(stream))
+        self.parent
+            .as_ref()
+            .is_some_and(|parent| parent.stream == Some(stream))
     }
 
     /// Who serves at present.
@@ -367,7 +413,9 @@ impl Viewer {
 
     /// When to check again.
     pub fn deadline(&self) -> Mono {
-        self.parent.as_ref().map_or(self.retry, |parent| parent.since + PICTURE_STALE)
+        self.parent
+            .as_ref()
+            .map_or(self.retry, |parent| parent.since + PICTURE_STALE)
     }
 }
 
@@ -425,7 +473,9 @@ mod tests {
 
         for number in 1..=20 {
             for serve in server.due(newest(number)) {
-                let Serve::Difference { stream, .. } = serve else { panic!("{serve:?}") };
+                let Serve::Difference { stream, .. } = serve else {
+                    panic!("{serve:?}")
+                };
                 server.sent(stream, newest(number), 10);
                 server.ready(stream);
             }
@@ -434,14 +484,23 @@ mod tests {
         assert!(server.is_behind());
         server.acknowledged(StreamId(0), newest(1));
         let base = Some(newest(SCREEN_UNACKED_MAX as u64));
-        assert_eq!(server.due(newest(21)), [Serve::Difference { stream: StreamId(0), base }]);
+        assert_eq!(
+            server.due(newest(21)),
+            [Serve::Difference {
+                stream: StreamId(0),
+                base
+            }]
+        );
     }
 
     #[test]
     fn a_silent_parent_is_left_only_when_the_host_has_something_newer() {
         let mut viewer = Viewer::new(ME, HOST);
         let mut out = Vec::new();
-        let have = Some(Version { epoch: 0, number: 5 });
+        let have = Some(Version {
+            epoch: 0,
+            number: 5,
+        });
         viewer.check(Mono(0), None, None, &|_| true, &mut out);
         viewer.asked(StreamId(2));
         viewer.updated(StreamId(2), Mono(10));
@@ -449,13 +508,29 @@ mod tests {
 
         viewer.check(Mono(5_000_000), have, have, &|_| true, &mut out);
         assert_eq!(out, []);
-        let newer = Some(Version { epoch: 1, number: 0 });
+        let newer = Some(Version {
+            epoch: 1,
+            number: 0,
+        });
         viewer.check(Mono(5_000_000), have, newer, &|_| true, &mut out);
 
         assert_eq!(out, [Attach::Leave(StreamId(2))]);
         out.clear();
-        viewer.check(Mono(5_000_000) + ATTACH_RETRY, have, newer, &|_| true, &mut out);
-        assert_eq!(out, [Attach::Ask { parent: HOST, failed: None, whole: false }]);
+        viewer.check(
+            Mono(5_000_000) + ATTACH_RETRY,
+            have,
+            newer,
+            &|_| true,
+            &mut out,
+        );
+        assert_eq!(
+            out,
+            [Attach::Ask {
+                parent: HOST,
+                failed: None,
+                whole: false
+            }]
+        );
     }
 
     #[test]
@@ -471,7 +546,11 @@ mod tests {
         viewer.closed(StreamId(4), Mono(1), &mut out);
         viewer.check(Mono(1) + ATTACH_RETRY, None, None, &|_| true, &mut out);
 
-        let ask = Attach::Ask { parent: HOST, failed: Some(member(7)), whole: false };
+        let ask = Attach::Ask {
+            parent: HOST,
+            failed: Some(member(7)),
+            whole: false,
+        };
         assert_eq!(out, [Attach::Leave(StreamId(4)), ask]);
     }
 

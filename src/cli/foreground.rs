@@ -1,0 +1,270 @@
+//! What `share`, `join` and `resume` have in common: settings, the local API, the user interface or none, and
+//! the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
+
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::cli::nodes::folders;
+use crate::engine::address::Addr;
+use crate::engine::command::{Ask, Command};
+use crate::engine::effect::StopReason;
+use crate::engine::error::Code;
+use crate::engine::ids::TerminalId;
+use crate::gateway::events::Hub;
+use crate::gateway::json::Time;
+use crate::node::folder::Socket;
+use crate::node::{Handle, Running, Settings};
+use crate::ui::{self, UiEnd, UiOptions};
+
+/// How the foreground ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Attached {
+    /// By a signal.
+    Signal(i32),
+    /// The person detached, or left.
+    Gone,
+    /// The node stopped by itself.
+    Stopped(StopReason),
+}
+
+/// What the user interface shows besides the session.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    /// The terminal that runs here.
+    pub(crate) host: Option<TerminalId>,
+    /// Whether its size is fixed.
+    pub(crate) fixed: bool,
+    /// How others join.
+    pub(crate) block: Option<Vec<String>>,
+}
+
+/// The local API while the node runs.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    _socket: Socket,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+/// The settings of a node from flags and configuration.
+pub(crate) fn settings(
+    context: &Context,
+    (listen, no_mdns, lan_only): (Vec<Addr>, bool, bool),
+) -> Result<Settings, CliError> {
+    let network = &context.config.file.network;
+    let configured = network
+        .listen
+        .iter()
+        .filter_map(|addr| addr.parse().ok())
+        .collect();
+    Ok(Settings {
+        folders: folders(context)?,
+        listen: if listen.is_empty() {
+            configured
+        } else {
+            listen
+        },
+        mdns: network.mdns && !no_mdns,
+        lan_only: network.lan_only || lan_only,
+    })
+}
+
+/// The name to be known by: flag, environment, configuration, user.
+pub(crate) fn name(context: &Context, flag: Option<&String>) -> Result<String, CliError> {
+    let configured = Some(context.config.file.identity.name.clone()).filter(|n| !n.is_empty());
+    let name = flag
+        .cloned()
+        .or_else(|| context.env.name.clone())
+        .or(configured)
+        .or_else(|| context.env.user.clone())
+        .unwrap_or_else(|| "somebody".to_owned());
+    let long = name.chars().count() > crate::engine::limits::NAME_CHARS_MAX;
+    if name.trim().is_empty() || long || name.chars().any(char::is_control) {
+        let message = "a name has 1 to 64 characters, none of them a control character";
+        return Err(CliError::new(Code::Usage, message));
+    }
+    Ok(name)
+}
+
+/// The configuration's word for who is asked about.
+pub(crate) fn ask_of(word: &str) -> Ask {
+    match word {
+        "always" => Ask::Always,
+        "never" => Ask::Never,
+        _ => Ask::Auto,
+    }
+}
+
+/// Serves the local API on the node's socket.
+pub(crate) fn serve(context: &Context, running: &Running) -> Result<Serving, CliError> {
+    let folders = folders(context)?;
+    let socket = folders
+        .bind_socket(running.member)
+        .map_err(|error| CliError::new(error.code(), error.to_string()))?;
+    let listener = socket.listener().map_err(|error| {
+        CliError::new(
+            Code::StateUnwritable,
+            format!("the socket cannot be used: {error}"),
+        )
+    })?;
+    let started = Time(crate::node::clock::wall());
+    let serving = crate::gateway::server::serve(listener, running.handle.clone(), folders, started);
+    Ok(Serving {
+        _socket: socket,
+        task: tokio::spawn(serving),
+    })
+}
+
+/// Signals that take a node offline.
+pub(crate) struct Signals(Vec<(i32, Signal)>);
+
+impl Signals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ];
+        let signals = kinds
+            .into_iter()
+            .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
+        Ok(Self(signals.collect::<std::io::Result<_>>()?))
+    }
+
+    pub(crate) async fn next(&mut self) -> i32 {
+        std::future::poll_fn(|context| {
+            for (number, signal) in &mut self.0 {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Serves without a user interface until a signal comes or the node stops. With `--json` events are printed.
+pub(crate) async fn headless(context: &Context, handle: &Handle) -> Result<Attached, CliError> {
+    let mut signals = Signals::new()
+        .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
+    let printing = async {
+        if context.output.json {
+            print_events(context, handle).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    // Nobody is attached here: the person is away until a verb acts.
+    tokio::select! {
+        signal = signals.next() => Ok(Attached::Signal(signal)),
+        reason = handle.stopped() => Ok(Attached::Stopped(reason)),
+        () = printing => Ok(Attached::Gone),
+    }
+}
+
+async fn print_events(context: &Context, handle: &Handle) {
+    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall())));
+    let mut reader = hub.read(None);
+    let collecting = hub.collect(handle.clone(), handle.events());
+    let printing = async {
+        while let Some(envelope) = reader.next().await {
+            context.output.value(&serde_json::to_value(&*envelope).unwrap_or_default());
+        }
+    };
+    tokio::join!(collecting, printing);
+}
+
+/// Shows the session full screen until the person or the node ends it.
+pub(crate) async fn attached(
+    context: &Context,
+    handle: Handle,
+    shown: Shown,
+) -> Result<Attached, CliError> {
+    let prefix =
+        context
+            .config
+            .file
+            .terminal
+            .prefix
+            .parse()
+            .map_err(|error: ui::PrefixError| {
+                CliError::new(Code::ConfigBroken, format!("terminal.prefix: {error}"))
+            })?;
+    let options = UiOptions {
+        host: shown.host,
+        fixed_size: shown.fixed,
+        prefix,
+        share_block: shown.block,
+        colour: context.output.colour,
+        caps: ui::caps(
+            context.env.term.as_deref(),
+            context.env.colorterm.as_deref(),
+        ),
+        term: context.env.term.clone(),
+    };
+    match ui::run(handle, options).await {
+        Ok(UiEnd::Detached | UiEnd::Left) => Ok(Attached::Gone),
+        Ok(UiEnd::Stopped(reason)) => Ok(Attached::Stopped(reason)),
+        Ok(UiEnd::Signal(signal)) => Ok(Attached::Signal(signal)),
+        Err(error) => Err(CliError::new(error.code(), error.to_string())),
+    }
+}
+
+/// Takes the node offline if it still runs, and waits until its last words are out.
+pub(crate) async fn finish(
+    running: Running,
+    serving: Serving,
+    attached: &Result<Attached, CliError>,
+) -> StopReason {
+    if !matches!(attached, Ok(Attached::Stopped(_))) {
+        // A node that has just stopped by itself needs no telling.
+        drop(running.handle.command(Command::GoOffline).await);
+    }
+    let reason = running.stopped().await;
+    let served = tokio::time::timeout(std::time::Duration::from_millis(1_500), serving.task).await;
+    drop(served);
+    reason
+}
+
+/// The exit code for a node's end, and a sentence for the person.
+pub(crate) fn exit_code(context: &Context, reason: &StopReason) -> Result<i32, CliError> {
+    match reason {
+        StopReason::Closed(status) => {
+            let status = status
+                .map(|status| format!(" with status {}", status.0))
+                .unwrap_or_default();
+            context
+                .output
+                .say(&format!("the session has ended{status}"));
+            Ok(0)
+        }
+        StopReason::Left => {
+            context.output.say("you have left the session");
+            Ok(0)
+        }
+        StopReason::Offline => {
+            context.output.say("offline; `collab-p2p resume` goes on");
+            Ok(0)
+        }
+        StopReason::Removed => Err(CliError::new(
+            Code::Removed,
+            "this membership was ended by somebody else",
+        )),
+        StopReason::JoinFailed(error) => Err(error.clone().into()),
+        StopReason::NetworkFailed => Err(CliError::new(
+            Code::Failure,
+            "the network of this node has failed",
+        )),
+    }
+}
+
+/// The folder of a membership that never came to be is of no use.
+pub(crate) fn discard(folder: Option<PathBuf>) {
+    if let Some(folder) = folder {
+        drop(std::fs::remove_dir_all(folder));
+    }
+}

@@ -1,0 +1,340 @@
+//! `share`.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::cli::config::Config;
+use crate::cli::error::CliError;
+use crate::cli::invite::TicketRole;
+use crate::cli::foreground::{self, Attached, Shown, settings};
+use crate::cli::values::{self, Expiry, Size};
+use crate::cli::{Context, ask};
+use crate::engine::NewSession;
+use crate::engine::address::Addr;
+use crate::engine::capability::Role;
+use crate::engine::command::{ControlMode, TerminalSpec};
+use crate::engine::effect::StopReason;
+use crate::engine::error::Code;
+use crate::node::{self, Running, ShareWith};
+
+/// Open a session around a live terminal and print a ticket.
+#[derive(Debug, Args)]
+pub(crate) struct ShareArgs {
+    /// Where the terminal starts; here if not given
+    path: Option<PathBuf>,
+    /// The command to run; your shell if not given
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+    /// The session's title; the command's first word if not given
+    #[arg(long)]
+    title: Option<String>,
+    /// Your name; $USER if not given
+    #[arg(long)]
+    name: Option<String>,
+    /// What the ticket makes of its bearer [default: viewer]
+    #[arg(long, value_enum)]
+    role: Option<TicketRole>,
+    #[command(flatten)]
+    ask: ask::AskArgs,
+    /// How control of the terminal is given: each time by you, or to an editor on the first key
+    #[arg(long, value_enum)]
+    control: Option<ControlWord>,
+    /// How long one may join by the ticket, or never [default: 24h]
+    #[arg(long, value_parser = values::expiry, value_name = "DURATION|never")]
+    expires: Option<Expiry>,
+    /// Never reach beyond the networks of this machine
+    #[arg(long)]
+    lan_only: bool,
+    /// Neither announce this node nor look for others by multicast DNS
+    #[arg(long)]
+    no_mdns: bool,
+    /// A ticket without addresses: it is found by multicast DNS alone
+    #[arg(long)]
+    no_addrs: bool,
+    /// Listen here, like /ip4/0.0.0.0/tcp/4000 (repeatable)
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<Addr>,
+    /// The terminal's size, fixed
+    #[arg(long, value_parser = values::size, value_name = "COLSxROWS")]
+    size: Option<Size>,
+    /// No user interface: serve in the foreground
+    #[arg(long)]
+    headless: bool,
+    /// Also write the ticket into this file (0600)
+    #[arg(long, value_name = "FILE")]
+    ticket_file: Option<PathBuf>,
+    /// Put the join command into the clipboard, by way of the terminal
+    #[arg(long)]
+    copy: bool,
+    /// End with the command's own exit status
+    #[arg(long = "return")]
+    return_status: bool,
+    /// Share from inside a shared shell all the same
+    #[arg(long)]
+    nested: bool,
+}
+
+/// How control is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ControlWord {
+    /// You are asked
+    Ask,
+    /// A free terminal goes to an editor on the first key
+    Auto,
+}
+
+/// Shares until the command ends, the person stops it, or a signal comes.
+pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliError> {
+    if context.env.inside && !args.nested {
+        let message = "this shell is shared already: viewers would see a picture in a picture";
+        return Err(CliError::new(Code::Nested, message));
+    }
+    let headless = args.headless || !std::io::stdout().is_terminal() || context.output.json;
+    crate::cli::logging::start(context);
+    context
+        .config
+        .warnings
+        .iter()
+        .for_each(|warning| context.output.say(warning));
+    let with = with(context, &args, headless)?;
+    let network = (args.listen.clone(), args.no_mdns, args.lan_only);
+    let running = node::share(settings(context, network)?, with).await?;
+    let ticket = ticket(&running)?;
+    if let Some(file) = &args.ticket_file {
+        write_ticket(file, &ticket)?;
+    }
+    let serving = foreground::serve(context, &running)?;
+    let command = format!("collab-p2p join {ticket}");
+    let attached = if headless {
+        announce(context, &running, &ticket);
+        foreground::headless(context, &running.handle).await
+    } else {
+        let block = block(&running, &args, &command);
+        block.iter().for_each(|line| context.output.line(line));
+        if args.copy {
+            copy(context, &command);
+        }
+        let shown = Shown {
+            host: running.terminal,
+            fixed: args.size.is_some(),
+            block: Some(block.clone()),
+        };
+        let attached = foreground::attached(context, running.handle.clone(), shown).await;
+        if !matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_)))) {
+            block.iter().for_each(|line| context.output.line(line));
+        }
+        attached
+    };
+    let reason = foreground::finish(running, serving, &attached).await;
+    ended(context, attached?, &reason, args.return_status)
+}
+
+/// The exit code, and what the person reads after the screen is given back.
+fn ended(
+    context: &Context,
+    attached: Attached,
+    reason: &StopReason,
+    return_status: bool,
+) -> Result<i32, CliError> {
+    match (attached, reason) {
+        (Attached::Signal(signal), _) => Ok(128 + signal),
+        (_, StopReason::Closed(Some(status))) if return_status => Ok(status.0),
+        (_, StopReason::Closed(status)) => {
+            let status = status
+                .map(|status| format!(" (status {})", status.0))
+                .unwrap_or_default();
+            context
+                .output
+                .say(&format!("the session has ended{status}"));
+            Ok(0)
+        }
+        (_, reason) => foreground::exit_code(context, reason),
+    }
+}
+
+fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith, CliError> {
+    let file = &context.config.file;
+    let argv = argv(context, args);
+    let first = argv.first().cloned().unwrap_or_default();
+    let word = first.rsplit('/').next().unwrap_or_default().to_owned();
+    let cwd = match &args.path {
+        Some(path) => Some(folder(path)?),
+        None => std::env::current_dir().ok(),
+    };
+    let title = args.title.clone().unwrap_or_else(|| word.clone());
+    let size = size(args, headless);
+    let role = match (args.role, file.share.role.as_str()) {
+        (Some(TicketRole::Editor), _) | (None, "editor") => Role::Editor,
+        (Some(TicketRole::Viewer) | None, _) => Role::Viewer,
+    };
+    let control = match (args.control, file.share.control.as_str()) {
+        (Some(ControlWord::Auto), _) | (None, "auto") => ControlMode::Auto,
+        (Some(ControlWord::Ask) | None, _) => ControlMode::Ask,
+    };
+    let expires = args.expires.unwrap_or(default_expiry(&context.config)?);
+    let new = NewSession {
+        name: foreground::name(context, args.name.as_ref())?,
+        title: title.clone(),
+        ask: args.ask.given().unwrap_or(foreground::ask_of(&file.share.ask)),
+        control,
+    };
+    let terminal = TerminalSpec {
+        argv,
+        cwd,
+        env: Vec::new(),
+        title,
+        cols: size.cols,
+        rows: size.rows,
+    };
+    Ok(ShareWith {
+        new,
+        terminal,
+        role,
+        expires_in: expires.0,
+        addresses: !args.no_addrs,
+    })
+}
+
+fn default_expiry(config: &Config) -> Result<Expiry, CliError> {
+    values::expiry(&config.file.share.expires)
+        .map_err(|error| CliError::new(Code::ConfigBroken, error))
+}
+
+fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
+    if !args.command.is_empty() {
+        return args.command.clone();
+    }
+    let configured = Some(context.config.file.terminal.shell.clone()).filter(|s| !s.is_empty());
+    let shell = configured.or_else(|| context.env.shell.clone());
+    vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
+}
+
+fn folder(path: &PathBuf) -> Result<PathBuf, CliError> {
+    let absolute = std::fs::canonicalize(path)
+        .map_err(|error| CliError::new(Code::Usage, format!("{}: {error}", path.display())))?;
+    if absolute.is_dir() {
+        return Ok(absolute);
+    }
+    Err(CliError::new(
+        Code::Usage,
+        format!("{} is no folder", path.display()),
+    ))
+}
+
+fn size(args: &ShareArgs, headless: bool) -> Size {
+    let window = || {
+        let window = crate::ui::window().filter(|_| !headless)?;
+        let shell = window.of_shell();
+        Some(Size {
+            cols: shell.cols,
+            rows: shell.rows,
+        })
+    };
+    args.size
+        .or_else(window)
+        .unwrap_or(Size { cols: 80, rows: 24 })
+}
+
+/// The ticket of the invitation that was made for this share.
+fn ticket(running: &Running) -> Result<String, CliError> {
+    let view = running.handle.view();
+    let invite = view
+        .invites
+        .iter()
+        .find(|invite| Some(invite.id) == running.invite);
+    invite
+        .and_then(|invite| invite.ticket.clone())
+        .ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
+}
+
+fn write_ticket(file: &PathBuf, ticket: &str) -> Result<(), CliError> {
+    let failed = |error: std::io::Error| {
+        let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
+            Code::FileExists
+        } else {
+            Code::Failure
+        };
+        CliError::new(
+            code,
+            format!("{} cannot be written: {error}", file.display()),
+        )
+    };
+    let mut open = std::fs::OpenOptions::new();
+    let mut opened = open
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .map_err(failed)?;
+    opened
+        .write_all(format!("{ticket}\n").as_bytes())
+        .map_err(failed)
+}
+
+/// What a script reads: only the ticket, or the ready line.
+fn announce(context: &Context, running: &Running, ticket: &str) {
+    if !context.output.json {
+        context.output.line(ticket);
+        return;
+    }
+    context.output.value(&json!({
+        "event": "ready",
+        "session": running.session.to_string(),
+        "ticket": ticket,
+        "member": running.member.to_string(),
+        "terminal": running.terminal.map(|terminal| terminal.to_string()),
+        "listen": running.handle.view().listen,
+        "socket": running.socket,
+        "viewer": null,
+    }));
+}
+
+/// The lines before the screen is taken: what is shared, how others join, which keys there are.
+fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
+    let view = running.handle.view();
+    let invite = view
+        .invites
+        .iter()
+        .find(|invite| Some(invite.id) == running.invite);
+    let role = invite.map_or("viewer", |invite| invite.role.name());
+    let until = match invite.and_then(|invite| invite.expires) {
+        Some(until) => format!("until {}", crate::cli::output::time(until)),
+        None => "without end".to_owned(),
+    };
+    let title = crate::engine::documents::text::inert(&view.session.title);
+    let prefix = "Ctrl-]";
+    let mut lines = vec![
+        format!("Sharing \"{title}\". Whoever has this line joins as {role}, {until}:"),
+        String::new(),
+        command.to_owned(),
+        String::new(),
+        format!(
+            "{prefix} ? help   {prefix} p people   {prefix} c chat   {prefix} t take control back   {prefix} x end"
+        ),
+        "Nothing is masked: participants see all that this terminal shows.".to_owned(),
+    ];
+    if args.no_addrs {
+        lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
+    }
+    lines
+}
+
+/// Puts a text into the clipboard by the terminal's own means (OSC 52).
+pub(crate) fn copy(context: &Context, text: &str) {
+    let encoded = data_encoding::BASE64.encode(text.as_bytes());
+    let sequence = format!("\x1b]52;c;{encoded}\x07");
+    let tty = std::fs::OpenOptions::new().write(true).open("/dev/tty");
+    let copied = tty.and_then(|mut tty| tty.write_all(sequence.as_bytes()));
+    match copied {
+        Ok(()) => context
+            .output
+            .say("the join command was handed to the terminal's clipboard"),
+        Err(error) => context
+            .output
+            .say(&format!("the clipboard was not reached: {error}")),
+    }
+}

@@ -1,0 +1,512 @@
+//! What happened, for readers who may come back: the newest durable events are kept, so that `since` replays
+//! what a reader missed. Ephemeral ones are never kept. A reader that is too slow, or returns too late, is told
+//! which numbers it lost (`stream.lagged`) and goes on; it never holds anybody up.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
+
+use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::view::{View, What};
+use crate::node::Handle;
+use crate::node::handle::NumberedEvent;
+
+use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who};
+
+/// Durable events kept for readers that come back.
+const KEPT_MAX: usize = 2_048;
+/// Events that a reader may be behind before it reads from the kept ones again.
+const BEHIND_MAX: usize = 256;
+
+/// The kept events and the readers.
+#[derive(Debug)]
+pub struct Hub {
+    ring: Mutex<Ring>,
+    /// Begins every event's id, so that ids of two processes differ.
+    prefix: String,
+}
+
+#[derive(Debug)]
+struct Ring {
+    kept: VecDeque<Arc<Envelope>>,
+    /// Number of the newest durable event.
+    newest: u64,
+    /// Events so far, ephemeral ones too.
+    count: u64,
+    /// Nothing once the node has stopped, so that readers end.
+    live: Option<broadcast::Sender<Arc<Envelope>>>,
+}
+
+/// One reader of the events.
+#[derive(Debug)]
+pub struct Reader {
+    hub: Arc<Hub>,
+    waiting: VecDeque<Arc<Envelope>>,
+    live: Option<broadcast::Receiver<Arc<Envelope>>>,
+    last: u64,
+}
+
+impl Hub {
+    /// An empty hub; `started` tells this process's events from those of earlier ones.
+    pub fn new(started: Time) -> Self {
+        let (live, _) = broadcast::channel(BEHIND_MAX);
+        let ring = Ring {
+            kept: VecDeque::new(),
+            newest: 0,
+            count: 0,
+            live: Some(live),
+        };
+        Self {
+            ring: Mutex::new(ring),
+            prefix: format!("{:x}", started.0.0),
+        }
+    }
+
+    /// Takes in what the node tells until it stops.
+    pub async fn collect(&self, handle: Handle, mut events: broadcast::Receiver<NumberedEvent>) {
+        let stopped = handle.stopped();
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Ok(event) => self.add(&handle.view(), &event),
+                    // The numbers that are missing show every reader what was lost.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                },
+                _ = &mut stopped => break,
+            }
+        }
+        self.drain(&handle, &mut events);
+        self.ring().live = None;
+    }
+
+    /// A reader of everything after `since`, or of what happens from now on.
+    pub fn read(self: &Arc<Self>, since: Option<u64>) -> Reader {
+        let ring = self.ring();
+        // A number from the future belongs to an earlier process: nothing of this one is skipped.
+        let last = since.map_or(
+            ring.newest,
+            |since| if since > ring.newest { 0 } else { since },
+        );
+        let live = ring.live.as_ref().map(broadcast::Sender::subscribe);
+        let waiting = ring.after(last);
+        drop(ring);
+        Reader {
+            hub: Arc::clone(self),
+            waiting,
+            live,
+            last,
+        }
+    }
+
+    /// What was told but not taken in when the node stopped.
+    fn drain(&self, handle: &Handle, events: &mut broadcast::Receiver<NumberedEvent>) {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.add(&handle.view(), &event),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn add(&self, view: &View, event: &NumberedEvent) {
+        let mut ring = self.ring();
+        ring.count = ring.count.saturating_add(1);
+        let id = format!("{}-{}", self.prefix, ring.count);
+        let envelope = Arc::new(envelope(id, view, event));
+        if let Some(seq) = envelope.seq {
+            ring.newest = seq;
+            ring.kept.push_back(Arc::clone(&envelope));
+            if ring.kept.len() > KEPT_MAX {
+                ring.kept.pop_front();
+            }
+        }
+        if let Some(live) = &ring.live {
+            let _nobody_listens = live.send(envelope);
+        }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn after(&self, last: u64) -> VecDeque<Arc<Envelope>> {
+        let later = |envelope: &&Arc<Envelope>| envelope.seq.is_some_and(|seq| seq > last);
+        self.kept.iter().filter(later).cloned().collect()
+    }
+}
+
+impl Reader {
+    /// The next event, or `None` once the node has stopped and everything was read.
+    pub async fn next(&mut self) -> Option<Arc<Envelope>> {
+        loop {
+            if let Some(next) = self.waiting.pop_front() {
+                if let Some(event) = self.in_order(next) {
+                    return Some(event);
+                }
+                continue;
+            }
+            match self.live.as_mut()?.recv().await {
+                Ok(event) => self.waiting.push_back(event),
+                Err(RecvError::Lagged(_)) => self.catch_up(),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Drops what was read already, and says what is missing before `event`.
+    fn in_order(&mut self, event: Arc<Envelope>) -> Option<Arc<Envelope>> {
+        let Some(seq) = event.seq else {
+            return Some(event);
+        };
+        let expected = self.last.saturating_add(1);
+        if seq < expected {
+            return None;
+        }
+        if seq > expected {
+            let lagged = lagged(&event, expected, seq.saturating_sub(1));
+            self.last = seq.saturating_sub(1);
+            self.waiting.push_front(event);
+            return Some(Arc::new(lagged));
+        }
+        self.last = seq;
+        Some(event)
+    }
+
+    /// Reads the kept events again from the last one seen.
+    fn catch_up(&mut self) {
+        let fresh = self.hub.read(Some(self.last));
+        self.waiting = fresh.waiting;
+        self.live = fresh.live;
+    }
+}
+
+fn envelope(id: String, view: &View, event: &NumberedEvent) -> Envelope {
+    let what = &event.event.what;
+    let (kind, data) = shown(view, what);
+    Envelope {
+        v: 1,
+        id,
+        seq: Some(event.seq).filter(|seq| *seq > 0 && !what.ephemeral()),
+        time: Time(event.event.time),
+        session: view.session.id,
+        actor: event.event.actor.clone(),
+        kind: kind.to_owned(),
+        data,
+    }
+}
+
+fn lagged(next: &Envelope, from: u64, to: u64) -> Envelope {
+    Envelope {
+        id: format!("{}-lost", next.id),
+        seq: None,
+        actor: None,
+        kind: "stream.lagged".to_owned(),
+        data: json!({"from": from, "to": to}),
+        ..next.clone()
+    }
+}
+
+/// Type and data of an event.
+#[expect(clippy::too_many_lines, reason = "one arm per type of INTERFACES §5")]
+fn shown(view: &View, what: &What) -> (&'static str, Value) {
+    let name = |id: &MemberId| Who::of(view, *id).name;
+    match what {
+        What::SessionUpdated { session } => (
+            "session.updated",
+            json!({"session": SessionFacts::from(session)}),
+        ),
+        What::SessionClosed { status } => ("session.closed", json!({"status": status})),
+        What::ParticipantJoined {
+            participant,
+            name,
+            role,
+        } => (
+            "participant.joined",
+            json!({"id": participant, "name": name, "role": role}),
+        ),
+        What::ParticipantLeft { participant, name } => {
+            ("participant.left", json!({"id": participant, "name": name}))
+        }
+        What::MessagePosted { message } => {
+            ("message.posted", json!({"message": Message::from(message)}))
+        }
+        What::PresenceUpdated {
+            participant,
+            status,
+            typing,
+        } => (
+            "presence.updated",
+            json!({"participant": participant, "name": name(participant), "status": status,
+                "typing": typing}),
+        ),
+        What::CursorMoved {
+            participant,
+            pointer,
+        } => {
+            let name = name(participant);
+            (
+                "cursor.moved",
+                json!({"participant": participant, "name": name, "cursor": pointer}),
+            )
+        }
+        What::SelectionChanged {
+            participant,
+            selection,
+        } => (
+            "selection.changed",
+            json!({"participant": participant, "name": name(participant), "selection": selection}),
+        ),
+        What::ControlRequested {
+            terminal,
+            participant,
+            name,
+        } => (
+            "control.requested",
+            json!({"terminal": terminal, "participant": participant, "name": name}),
+        ),
+        What::ControlGranted {
+            terminal,
+            participant,
+            number,
+            ends,
+        } => {
+            let data = json!({"terminal": terminal, "participant": participant,
+                "name": name(participant), "number": number, "ends_at": Time(*ends)});
+            ("control.granted", data)
+        }
+        What::ControlDenied {
+            terminal,
+            participant,
+        } => (
+            "control.denied",
+            json!({"terminal": terminal, "participant": participant, "name": name(participant)}),
+        ),
+        What::ControlReleased {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.released",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlRevoked {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.revoked",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlTaken {
+            terminal,
+            from,
+            number,
+        } => ("control.taken", lease(view, *terminal, *from, *number)),
+        What::ControlExpired {
+            terminal,
+            participant,
+            number,
+        } => (
+            "control.expired",
+            lease(view, *terminal, *participant, *number),
+        ),
+        What::ControlRefused {
+            terminal,
+            code,
+            message,
+        } => (
+            "control.refused",
+            json!({"terminal": terminal, "code": code, "message": message}),
+        ),
+        What::TerminalOpened {
+            terminal,
+            host,
+            title,
+            cols,
+            rows,
+        } => {
+            let data = json!({"terminal": terminal, "host": host, "title": title, "cols": cols,
+                "rows": rows});
+            ("terminal.opened", data)
+        }
+        What::TerminalResized {
+            terminal,
+            cols,
+            rows,
+        } => (
+            "terminal.resized",
+            json!({"terminal": terminal, "cols": cols, "rows": rows}),
+        ),
+        What::TerminalClosed { terminal, status } => (
+            "terminal.closed",
+            json!({"terminal": terminal, "status": status}),
+        ),
+        What::InviteCreated { invite, role } => {
+            ("invite.created", json!({"invite": invite, "role": role}))
+        }
+        What::InviteUsed {
+            invite,
+            participant,
+        } => {
+            let name = name(participant);
+            (
+                "invite.used",
+                json!({"invite": invite, "participant": participant, "name": name}),
+            )
+        }
+        What::InviteRefused { invite, error } => (
+            "invite.refused",
+            json!({"invite": invite, "code": error.code, "message": error.message}),
+        ),
+        What::PeerConnected { peer, path } => (
+            "peer.connected",
+            json!({"peer": peer, "name": name(peer), "path": path}),
+        ),
+        What::PeerDisconnected { peer } => (
+            "peer.disconnected",
+            json!({"peer": peer, "name": name(peer)}),
+        ),
+        What::SyncProgress { waiting } => ("sync.progress", json!({"waiting": waiting})),
+        What::SyncCompleted { peer } => {
+            ("sync.completed", json!({"peer": peer, "name": name(peer)}))
+        }
+        What::ApprovalRequested { approval } => (
+            "approval.requested",
+            json!({"approval": Approval::from(approval)}),
+        ),
+        What::ApprovalDecided { approval, approved } => (
+            "approval.decided",
+            json!({"approval": approval, "approved": approved}),
+        ),
+        What::Notice { notice } => ("notice", json!(NoticeJson::from(notice))),
+    }
+}
+
+/// Whose lease it was: `participant` is who held it.
+fn lease(view: &View, terminal: TerminalId, participant: MemberId, number: u64) -> Value {
+    let Who { id, name } = Who::of(view, participant);
+    json!({"terminal": terminal, "participant": id, "name": name, "number": number})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::time::Wall;
+    use crate::engine::view::SessionEvent;
+    use crate::gateway::routes::tests::a_view;
+
+    fn durable(seq: u64) -> NumberedEvent {
+        let what = What::TerminalResized {
+            terminal: TerminalId([1; 16]),
+            cols: 80,
+            rows: 24,
+        };
+        NumberedEvent {
+            seq,
+            event: SessionEvent {
+                time: Wall(seq),
+                actor: None,
+                what,
+            },
+        }
+    }
+
+    fn ephemeral() -> NumberedEvent {
+        let what = What::SyncProgress { waiting: 3 };
+        NumberedEvent {
+            seq: 0,
+            event: SessionEvent {
+                time: Wall(0),
+                actor: None,
+                what,
+            },
+        }
+    }
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(Time(Wall(1))))
+    }
+
+    async fn seqs(reader: &mut Reader, count: usize) -> Vec<Option<u64>> {
+        let mut seqs = Vec::new();
+        for _ in 0..count {
+            seqs.push(reader.next().await.unwrap().seq);
+        }
+        seqs
+    }
+
+    #[tokio::test]
+    async fn since_replays_what_was_missed_and_goes_on_live_without_gap_or_repetition() {
+        let hub = hub();
+        (1..=3).for_each(|seq| hub.add(&a_view(), &durable(seq)));
+        let mut reader = hub.read(Some(1));
+        hub.add(&a_view(), &durable(4));
+
+        assert_eq!(seqs(&mut reader, 3).await, [Some(2), Some(3), Some(4)]);
+    }
+
+    #[tokio::test]
+    async fn without_since_only_what_happens_from_now_on_is_told() {
+        let hub = hub();
+        hub.add(&a_view(), &durable(1));
+        let mut reader = hub.read(None);
+        hub.add(&a_view(), &ephemeral());
+        hub.add(&a_view(), &durable(2));
+
+        assert_eq!(seqs(&mut reader, 2).await, [None, Some(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_returns_too_late_is_told_what_it_lost() {
+        let hub = hub();
+        let total = KEPT_MAX as u64 + 5;
+        (1..=total).for_each(|seq| hub.add(&a_view(), &durable(seq)));
+        let mut reader = hub.read(Some(2));
+
+        let first = reader.next().await.unwrap();
+
+        assert_eq!(first.kind, "stream.lagged");
+        assert_eq!(first.data, json!({"from": 3, "to": 5}));
+        assert_eq!(seqs(&mut reader, 1).await, [Some(6)]);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_catches_up_from_the_kept_events() {
+        let hub = hub();
+        let mut reader = hub.read(None);
+        let total = BEHIND_MAX as u64 * 3;
+        (1..=total).for_each(|seq| hub.add(&a_view(), &durable(seq)));
+
+        let read = seqs(&mut reader, BEHIND_MAX * 3).await;
+
+        assert!(read.into_iter().eq((1..=total).map(Some)));
+    }
+
+    #[tokio::test]
+    async fn readers_end_when_the_node_stops_after_the_last_event() {
+        let hub = hub();
+        let mut reader = hub.read(None);
+        hub.add(&a_view(), &durable(1));
+        hub.ring().live = None;
+
+        assert_eq!(reader.next().await.unwrap().seq, Some(1));
+        assert_eq!(reader.next().await, None);
+        assert_eq!(hub.read(Some(0)).next().await.unwrap().seq, Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_number_of_an_earlier_process_skips_nothing() {
+        let hub = hub();
+        hub.add(&a_view(), &durable(1));
+
+        assert_eq!(hub.read(Some(900)).next().await.unwrap().seq, Some(1));
+    }
+}

@@ -1,0 +1,827 @@
+//! The world itself: nodes with engines, disks and shells, and one step after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Adversary;
+use super::agenda::{Agenda, Dice, Occurrence, Process};
+use super::disk::Disk;
+use super::network::{Links, Network, Now as NetNow};
+use super::shell::Shell;
+use super::trace::Trace;
+use crate::engine::command::{Command, CommandError, Reply};
+use crate::engine::control::Origin;
+use crate::engine::effect::{Effect, Outcome, PtyEffect, StopReason};
+use crate::engine::entropy::Entropy;
+use crate::engine::event::{Event, ExitStatus, PtyEvent, RequestId};
+use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::ticket::Ticket;
+use crate::engine::time::{Mono, Now, Wall};
+use crate::engine::view::{View, What};
+use crate::engine::{Bugs, Engine, JoinWith, NewSession, Setup};
+use crate::pty::echo::Glass;
+
+const MILLI: u64 = 1000;
+/// The virtual day on which each world begins, in milliseconds since 1970.
+const BEGINNING: u64 = 1_800_000_000_000;
+/// An engine that is woken so often without time passing is stuck.
+const WAKES_PER_MOMENT_MAX: u32 = 10_000;
+
+/// What a world is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorldConfig {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// How links are at first.
+    pub links: Links,
+    /// Longest time that a commit takes, in milliseconds.
+    pub commit_ms: u64,
+    /// How far clocks are from the truth at most, in milliseconds, either way.
+    pub skew_ms: u64,
+    /// What the adversary does.
+    pub adversary: Adversary,
+    /// Whether to keep the text of the trace.
+    pub trace: bool,
+}
+
+/// A node of the world, from 0 in the order of their making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(pub usize);
+
+/// Bytes that an engine gave to a terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Which terminal.
+    pub terminal: TerminalId,
+    /// By whose right.
+    pub origin: Origin,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// Something that checkers may look at.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// An engine handled an event, and these came of it at once: events for faces, and bytes for terminals.
+    Handled {
+        /// Which node.
+        node: NodeId,
+        /// Events, in order.
+        events: Vec<What>,
+        /// Bytes, in order.
+        writes: Vec<Write>,
+    },
+    /// A command was answered.
+    Replied {
+        /// Which node.
+        node: NodeId,
+        /// Which command.
+        request: RequestId,
+        /// The answer.
+        result: Result<Reply, CommandError>,
+    },
+    /// A shell took input.
+    Took {
+        /// Which node.
+        node: NodeId,
+        /// Which terminal.
+        terminal: TerminalId,
+        /// Bytes with their origins.
+        bytes: Vec<(u8, Origin)>,
+    },
+    /// A node published an entry or a presence by gossip, after everything that it depends on was on disk.
+    Published {
+        /// Which node.
+        node: NodeId,
+        /// The message.
+        data: Vec<u8>,
+    },
+    /// A node began, for the first time or again.
+    Started {
+        /// Which node.
+        node: NodeId,
+        /// Its member.
+        member: MemberId,
+    },
+    /// A node died.
+    Crashed {
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node ended by itself.
+    Stopped {
+        /// Which node.
+        node: NodeId,
+        /// Why.
+        reason: StopReason,
+    },
+}
+
+/// A simulated world.
+#[derive(Debug)]
+pub struct World {
+    config: WorldConfig,
+    now: u64,
+    dice: Dice,
+    agenda: Agenda,
+    network: Network,
+    nodes: Vec<Node>,
+    trace: Trace,
+    facts: VecDeque<Fact>,
+    wakes: (u64, u32),
+    fault: Option<String>,
+}
+
+#[derive(Debug)]
+struct Node {
+    /// Milliseconds that its wall clock is ahead; behind if negative.
+    skew_ms: i64,
+    setup: Setup,
+    life: u64,
+    started: u64,
+    engine: Option<Engine>,
+    view: Option<View>,
+    disk: Disk,
+    shells: BTreeMap<TerminalId, Shell>,
+    stuck: bool,
+    wake: Option<u64>,
+    requests: u64,
+    /// How it joins, for another try.
+    invitation: Option<(String, String)>,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(config: WorldConfig) -> Self {
+        let network = Network::new(config.links, config.adversary);
+        let trace = Trace::new(config.trace);
+        Self {
+            config,
+            now: MILLI,
+            dice: Dice::new(config.seed),
+            agenda: Agenda::default(),
+            network,
+            nodes: Vec::new(),
+            trace,
+            facts: VecDeque::new(),
+            wakes: (0, 0),
+            fault: None,
+        }
+    }
+
+    /// Microseconds since the world began.
+    pub fn now(&self) -> Duration {
+        Duration::from_micros(self.now)
+    }
+
+    /// The hash over everything that has happened.
+    pub fn trace(&self) -> [u8; 32] {
+        self.trace.hash()
+    }
+
+    /// The text of the trace so far, if it is kept; taken out.
+    pub fn take_lines(&mut self) -> Vec<String> {
+        self.trace.take_lines()
+    }
+
+    /// What has happened since the last call, in order.
+    pub fn take_facts(&mut self) -> Vec<Fact> {
+        self.facts.drain(..).collect()
+    }
+
+    /// What went wrong with the world or a driver's contract, if something did.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// A number below `bound`, from the world's seed, for whoever makes things happen here.
+    pub fn draw(&mut self, bound: u64) -> u64 {
+        self.dice.between(0, bound.saturating_sub(1))
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes.len()).map(NodeId)
+    }
+
+    /// The engine of a node that runs.
+    pub fn engine(&self, node: NodeId) -> Option<&Engine> {
+        self.nodes.get(node.0)?.engine.as_ref()
+    }
+
+    /// The member that a running node is.
+    pub fn member(&self, node: NodeId) -> Option<MemberId> {
+        self.engine(node).map(Engine::me)
+    }
+
+    /// What a running node shows.
+    pub fn view(&mut self, node: NodeId) -> Option<&View> {
+        let now = self.time_at(node.0)?;
+        let node = self.nodes.get_mut(node.0)?;
+        if let Some(view) = node.engine.as_mut()?.view_if_changed(now) {
+            node.view = Some(view);
+        }
+        node.view.as_ref()
+    }
+
+    /// Makes a node that begins a session.
+    pub fn host(&mut self, session: NewSession, bugs: Bugs) -> NodeId {
+        let id = self.add(bugs);
+        let (setup, now, entropy) = self.birth(id);
+        match Engine::create(setup, session, now, entropy) {
+            Ok((engine, outcome)) => self.begin(id, engine, outcome),
+            Err(error) => self.break_down(format!("a session could not begin: {error}")),
+        }
+        NodeId(id)
+    }
+
+    /// Makes a node that joins by a ticket.
+    pub fn guest(&mut self, ticket: &str, name: &str, bugs: Bugs) -> NodeId {
+        let id = self.add(bugs);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.invitation = Some((ticket.to_owned(), name.to_owned()));
+        }
+        self.join(id);
+        NodeId(id)
+    }
+
+    /// Starts a node again that crashed or stopped. Who lost everything before it was let in joins anew.
+    pub fn restart(&mut self, node: NodeId) {
+        let Some(records) = self.nodes.get(node.0).map(|node| node.disk.records()) else { return };
+        let Ok(records) = records else {
+            return self.break_down("a disk cannot be read".to_owned());
+        };
+        let (setup, now, entropy) = self.birth(node.0);
+        match Engine::resume(setup, &records, now, entropy) {
+            Ok((engine, outcome)) => self.begin(node.0, engine, outcome),
+            Err(_) if self.nodes.get(node.0).is_some_and(|node| node.invitation.is_some()) => {
+                self.join(node.0);
+            }
+            Err(error) => self.break_down(format!("node {} cannot resume: {error}", node.0)),
+        }
+    }
+
+    /// Changes the rules that a node breaks, from its next start on.
+    pub fn set_bugs(&mut self, node: NodeId, bugs: Bugs) {
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.setup.bugs = bugs;
+        }
+    }
+
+    /// Kills a node between any two instructions.
+    pub fn crash(&mut self, node: NodeId) {
+        let Some(process) = self.running(node.0) else { return };
+        self.trace.deed(self.now, &format!("node {} crashes", node.0));
+        let silently = self.dice.percent(50);
+        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        self.network.end(process, silently, &mut at);
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.crash(&mut self.dice);
+            node.end();
+        }
+        self.facts.push_back(Fact::Crashed { node });
+    }
+
+    /// Whether a node runs.
+    pub fn runs(&self, node: NodeId) -> bool {
+        self.running(node.0).is_some()
+    }
+
+    /// Lets nothing through between two sides, in both directions or only towards the second.
+    pub fn part(&mut self, from: &[NodeId], to: &[NodeId], both_ways: bool) {
+        self.trace.deed(self.now, &format!("{from:?} | {to:?}, both ways: {both_ways}"));
+        for a in from {
+            for b in to {
+                self.network.block(a.0, b.0);
+                if both_ways {
+                    self.network.block(b.0, a.0);
+                }
+            }
+        }
+    }
+
+    /// Ends all partitions.
+    pub fn heal(&mut self) {
+        self.trace.deed(self.now, "healed");
+        for (process, event) in self.network.heal() {
+            self.handle(process, Event::Net(event));
+        }
+    }
+
+    /// Cuts the connections between two nodes, which may connect again at once.
+    pub fn cut(&mut self, a: NodeId, b: NodeId) {
+        self.trace.deed(self.now, &format!("cut between {} and {}", a.0, b.0));
+        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        self.network.cut_between(a.0, b.0, &mut at);
+    }
+
+    /// Changes how links are from now on. Links without faults also carry gossip both ways again.
+    pub fn set_links(&mut self, links: Links) {
+        self.trace.deed(self.now, &format!("{links:?}"));
+        self.network.links = links;
+        if links.mute == 0 {
+            self.network.unmute();
+        }
+    }
+
+    /// The adversary changes its manners.
+    pub fn set_adversary(&mut self, adversary: Adversary) {
+        self.network.adversary = adversary;
+    }
+
+    /// Whether a node's shells take input.
+    pub fn set_stuck(&mut self, node: NodeId, stuck: bool) {
+        self.trace.deed(self.now, &format!("node {}: stuck: {stuck}", node.0));
+        let Some(process) = self.running(node.0) else { return };
+        let Some(node) = self.nodes.get_mut(node.0) else { return };
+        node.stuck = stuck;
+        for terminal in node.shells.keys() {
+            self.agenda.put(self.now, Occurrence::PtyTakes(process, *terminal));
+        }
+    }
+
+    /// Gives a command to a node. Its answer comes as a [`Fact::Replied`].
+    pub fn command(&mut self, node: NodeId, command: Command) -> Option<RequestId> {
+        let process = self.running(node.0)?;
+        let own = self.nodes.get_mut(node.0)?;
+        own.requests += 1;
+        let request = RequestId(own.requests);
+        self.handle(process, Event::Command { request, command });
+        Some(request)
+    }
+
+    /// Does what is next, if that is not after `until`; else time passes until then. Says which.
+    pub fn step(&mut self, until: Duration) -> bool {
+        let until = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        if self.agenda.next().is_none_or(|next| next > until) || self.fault.is_some() {
+            self.now = self.now.max(until);
+            return false;
+        }
+        if let Some((at, occurrence)) = self.agenda.pop() {
+            self.now = self.now.max(at);
+            self.occur(occurrence);
+        }
+        true
+    }
+}
+
+/// How things come about.
+impl World {
+    fn add(&mut self, bugs: Bugs) -> usize {
+        let reach = self.config.skew_ms;
+        let skew = i64::try_from(self.dice.between(0, 2 * reach)).unwrap_or(0);
+        let setup = Setup {
+            emulators: Arc::new(|cols, rows| Box::new(Glass::new(cols, rows))),
+            machine: self.dice.seed(),
+            lan_only: false,
+            bugs,
+        };
+        self.nodes.push(Node {
+            skew_ms: skew.saturating_sub_unsigned(reach),
+            setup,
+            life: 0,
+            started: 0,
+            engine: None,
+            view: None,
+            disk: Disk::default(),
+            shells: BTreeMap::new(),
+            stuck: false,
+            wake: None,
+            requests: 0,
+            invitation: None,
+        });
+        self.nodes.len() - 1
+    }
+
+    /// What a new process is born with.
+    fn birth(&mut self, id: usize) -> (Setup, Now, Entropy) {
+        let entropy = Entropy::new(self.dice.seed());
+        let now = self.now;
+        // Nodes are never removed, so the default is for form's sake.
+        let setup = self.nodes.get_mut(id).map(|node| {
+            node.life += 1;
+            node.started = now;
+            node.setup.clone()
+        });
+        let time = self.time_at(id).unwrap_or_default();
+        let setup = setup.unwrap_or_else(|| Setup {
+            emulators: Arc::new(|cols, rows| Box::new(Glass::new(cols, rows))),
+            machine: [0; 32],
+            lan_only: false,
+            bugs: Bugs::default(),
+        });
+        (setup, time, entropy)
+    }
+
+    fn join(&mut self, id: usize) {
+        let Some((ticket, name)) = self.nodes.get(id).and_then(|node| node.invitation.clone()) else {
+            return;
+        };
+        let Ok(ticket) = Ticket::parse(&ticket) else {
+            return self.break_down("a ticket does not parse".to_owned());
+        };
+        let (setup, now, entropy) = self.birth(id);
+        let with = JoinWith { ticket, name, addrs: Vec::new(), timeout: Duration::from_secs(60) };
+        let (engine, outcome) = Engine::join(setup, with, now, entropy);
+        self.begin(id, engine, outcome);
+    }
+
+    fn begin(&mut self, id: usize, engine: Engine, outcome: Outcome) {
+        let member = engine.me();
+        let Some(node) = self.nodes.get_mut(id) else { return };
+        node.engine = Some(engine);
+        node.wake = None;
+        node.view = None;
+        let process = Process { node: id, life: node.life };
+        self.trace.deed(self.now, &format!("node {id} starts as {}", member.short()));
+        self.facts.push_back(Fact::Started { node: NodeId(id), member });
+        let heard = self.network.begin(process, member);
+        self.outcome(process, outcome);
+        for event in heard {
+            self.handle(process, Event::Net(event));
+        }
+    }
+
+    fn running(&self, id: usize) -> Option<Process> {
+        let node = self.nodes.get(id)?;
+        node.engine.as_ref().map(|_| Process { node: id, life: node.life })
+    }
+
+    fn is_alive(&self, process: Process) -> bool {
+        self.running(process.node) == Some(process)
+    }
+
+    fn time_at(&self, id: usize) -> Option<Now> {
+        let node = self.nodes.get(id)?;
+        let mono = Mono(self.now.saturating_sub(node.started));
+        let wall = (BEGINNING + self.now / MILLI).saturating_add_signed(node.skew_ms);
+        Some(Now { mono, wall: Wall(wall) })
+    }
+
+    fn occur(&mut self, occurrence: Occurrence) {
+        match occurrence {
+            Occurrence::Wake(process) => self.wake(process),
+            Occurrence::Net(happening) => {
+                let mut at =
+                    NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+                for (process, event) in self.network.happen(happening, &mut at) {
+                    self.handle(process, Event::Net(event));
+                }
+            }
+            Occurrence::Committed(process) => self.committed(process),
+            Occurrence::PtyTakes(process, terminal) => self.pty_takes(process, terminal),
+            Occurrence::Pty(process, terminal, event) => {
+                self.handle(process, Event::Pty { terminal, event });
+            }
+        }
+    }
+
+    fn wake(&mut self, process: Process) {
+        if !self.is_alive(process) {
+            return;
+        }
+        let due = self.due(process);
+        if let Some(node) = self.nodes.get_mut(process.node) {
+            node.wake = None;
+        }
+        match due {
+            Some(due) if due <= self.now => {
+                self.count_wakes();
+                self.handle(process, Event::Tick);
+            }
+            Some(_) | None => self.set_alarm(process),
+        }
+    }
+
+    fn count_wakes(&mut self) {
+        let (moment, count) = self.wakes;
+        self.wakes = if moment == self.now { (moment, count + 1) } else { (self.now, 1) };
+        if self.wakes.1 > WAKES_PER_MOMENT_MAX {
+            self.break_down("an engine is woken without end".to_owned());
+        }
+    }
+
+    /// When an engine wants to be woken, on the world's clock.
+    fn due(&self, process: Process) -> Option<u64> {
+        let node = self.nodes.get(process.node)?;
+        Some(node.engine.as_ref()?.deadline()?.0.saturating_add(node.started))
+    }
+
+    /// Timers fire late, never early.
+    fn set_alarm(&mut self, process: Process) {
+        let Some(due) = self.due(process) else { return };
+        let late = self.dice.between(0, 500);
+        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let at = due.max(self.now) + late;
+        if node.wake.is_none_or(|standing| at < standing) {
+            node.wake = Some(at);
+            self.agenda.put(at, Occurrence::Wake(process));
+        }
+    }
+
+    fn handle(&mut self, process: Process, event: Event) {
+        if !self.is_alive(process) {
+            return;
+        }
+        self.trace.event(self.now, process.node, &event);
+        let mut entropy = Entropy::new(self.dice.seed());
+        let Some(now) = self.time_at(process.node) else { return };
+        let engine = self.nodes.get_mut(process.node).and_then(|node| node.engine.as_mut());
+        let Some(engine) = engine else { return };
+        let outcome = engine.handle(event, now, &mut entropy);
+        self.outcome(process, outcome);
+        self.set_alarm(process);
+    }
+
+    fn outcome(&mut self, process: Process, outcome: Outcome) {
+        self.trace.outcome(process.node, &outcome);
+        self.note(process, &outcome);
+        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let (effects, begun) = node.disk.accept(outcome);
+        self.commit_takes_time(process, begun);
+        self.perform(process, effects);
+    }
+
+    fn note(&mut self, process: Process, outcome: &Outcome) {
+        let events: Vec<What> = outcome
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Emit(event) => Some(event.what.clone()),
+                Effect::Net(_) | Effect::Pty { .. } | Effect::Reply { .. } | Effect::Stop(_) => None,
+            })
+            .collect();
+        let writes: Vec<Write> = outcome
+            .live
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Pty { terminal, effect: PtyEffect::Write(input) } => Some(Write {
+                    terminal: *terminal,
+                    origin: input.origin(),
+                    bytes: input.value().clone(),
+                }),
+                Effect::Pty { .. }
+                | Effect::Emit(_)
+                | Effect::Net(_)
+                | Effect::Reply { .. }
+                | Effect::Stop(_) => None,
+            })
+            .collect();
+        if !events.is_empty() || !writes.is_empty() {
+            let node = NodeId(process.node);
+            self.facts.push_back(Fact::Handled { node, events, writes });
+        }
+    }
+
+    fn commit_takes_time(&mut self, process: Process, begun: bool) {
+        if begun {
+            let takes = self.dice.between(100, 100 + self.config.commit_ms * MILLI);
+            self.agenda.put(self.now + takes, Occurrence::Committed(process));
+        }
+    }
+
+    fn committed(&mut self, process: Process) {
+        if !self.is_alive(process) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        match node.disk.committed() {
+            Ok((effects, begun)) => {
+                self.commit_takes_time(process, begun);
+                self.perform(process, effects);
+            }
+            Err(error) => {
+                self.handle(process, Event::CommitFailed { reason: error.to_string() });
+            }
+        }
+    }
+
+    fn perform(&mut self, process: Process, effects: Vec<Effect>) {
+        let node = NodeId(process.node);
+        for effect in effects {
+            if !self.is_alive(process) {
+                return;
+            }
+            match effect {
+                Effect::Net(effect) => self.perform_net(process, effect),
+                Effect::Pty { terminal, effect } => self.perform_pty(process, terminal, effect),
+                Effect::Reply { request, result } => {
+                    self.facts.push_back(Fact::Replied { node, request, result });
+                }
+                Effect::Emit(_) => {}
+                Effect::Stop(reason) => self.stop(process, reason),
+            }
+        }
+    }
+
+    fn perform_net(&mut self, process: Process, effect: crate::engine::effect::NetEffect) {
+        if let crate::engine::effect::NetEffect::Publish { data, .. } = &effect {
+            let (node, data) = (NodeId(process.node), data.clone());
+            self.facts.push_back(Fact::Published { node, data });
+        }
+        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        self.network.perform(process, effect, &mut at);
+    }
+
+    fn perform_pty(&mut self, process: Process, terminal: TerminalId, effect: PtyEffect) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let soon = |event| (now + MILLI, Occurrence::Pty(process, terminal, event));
+        let (at, occurrence) = match (effect, node.shells.get_mut(&terminal)) {
+            (PtyEffect::Spawn(_), _) => {
+                let (shell, prompt) = Shell::start();
+                node.shells.insert(terminal, shell);
+                soon(PtyEvent::Output(prompt))
+            }
+            (PtyEffect::Write(input), Some(shell)) => {
+                shell.write(input);
+                let takes = self.dice.between(20, 2 * MILLI);
+                (now + takes, Occurrence::PtyTakes(process, terminal))
+            }
+            (PtyEffect::DropInput, Some(shell)) => {
+                let total = shell.withdraw();
+                (now + 50, Occurrence::Pty(process, terminal, PtyEvent::Withdrawn(total)))
+            }
+            (PtyEffect::Hangup, Some(_)) => {
+                node.shells.remove(&terminal);
+                soon(PtyEvent::Exited(ExitStatus(129)))
+            }
+            (PtyEffect::Resize { .. }, Some(_)) | (_, None) => return,
+        };
+        self.agenda.put(at, occurrence);
+    }
+
+    fn pty_takes(&mut self, process: Process, terminal: TerminalId) {
+        if !self.is_alive(process) {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(process.node).filter(|node| !node.stuck) else { return };
+        let Some(shell) = node.shells.get_mut(&terminal).filter(|shell| shell.is_busy()) else {
+            return;
+        };
+        let bite = shell.take(&mut self.dice);
+        let busy = shell.is_busy();
+        let bytes = bite.bytes;
+        self.facts.push_back(Fact::Took { node: NodeId(process.node), terminal, bytes });
+        let now = self.now;
+        let mut put = |delay, event| {
+            self.agenda.put(now + delay, Occurrence::Pty(process, terminal, event));
+        };
+        put(30, PtyEvent::Written(bite.total));
+        put(60, PtyEvent::Output(bite.output));
+        if let Some(status) = bite.status {
+            put(90, PtyEvent::Exited(ExitStatus(status)));
+        }
+        if busy {
+            self.agenda.put(now + 200, Occurrence::PtyTakes(process, terminal));
+        }
+    }
+
+    fn stop(&mut self, process: Process, reason: StopReason) {
+        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        self.network.end(process, false, &mut at);
+        if let Some(node) = self.nodes.get_mut(process.node) {
+            node.end();
+        }
+        self.facts.push_back(Fact::Stopped { node: NodeId(process.node), reason });
+    }
+
+    fn break_down(&mut self, fault: String) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+impl Node {
+    /// The process is gone; the disk stays.
+    fn end(&mut self) {
+        self.engine = None;
+        self.view = None;
+        self.shells.clear();
+        self.wake = None;
+        self.stuck = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::command::{Ask, ControlMode};
+
+    fn world(seed: u64, links: Links) -> World {
+        World::new(WorldConfig { seed, links, commit_ms: 5, skew_ms: 1000, ..WorldConfig::default() })
+    }
+
+    fn run(world: &mut World, time: Duration) {
+        let until = world.now() + time;
+        while world.step(until) {}
+        assert_eq!(world.fault(), None);
+    }
+
+    fn session() -> NewSession {
+        NewSession {
+            name: "ana".to_owned(),
+            title: "kernel".to_owned(),
+            ask: Ask::Never,
+            control: ControlMode::Ask,
+        }
+    }
+
+    fn ticket(world: &mut World, host: NodeId, role: Role) -> String {
+        let expires_in = Some(Duration::from_secs(3600));
+        let invite = Command::CreateInvite { role, expires_in, ask: Ask::Never, addresses: true };
+        world.command(host, invite).unwrap();
+        run(world, Duration::from_millis(100));
+        let view = world.view(host).unwrap();
+        view.invites.last().and_then(|invite| invite.ticket.clone()).unwrap()
+    }
+
+    fn say(world: &mut World, node: NodeId, text: &str) {
+        let (text, mentions) = (text.to_owned(), Vec::new());
+        world.command(node, Command::PostMessage { text, reply: None, mentions, anchor: None }).unwrap();
+    }
+
+    fn texts(world: &mut World, node: NodeId) -> Vec<String> {
+        world.view(node).unwrap().messages.iter().map(|message| message.text.clone()).collect()
+    }
+
+    /// A host, two guests, and words of each.
+    fn three_talk(seed: u64, links: Links) -> World {
+        let mut world = world(seed, links);
+        let ana = world.host(session(), Bugs::default());
+        run(&mut world, Duration::from_millis(100));
+        let ticket = ticket(&mut world, ana, Role::Viewer);
+        let ben = world.guest(&ticket, "ben", Bugs::default());
+        let cleo = world.guest(&ticket, "cleo", Bugs::default());
+        run(&mut world, Duration::from_secs(20));
+        for (node, text) in [(ana, "one"), (ben, "two"), (cleo, "three")] {
+            say(&mut world, node, text);
+            run(&mut world, Duration::from_secs(2));
+        }
+        run(&mut world, Duration::from_secs(20));
+        world
+    }
+
+    #[test]
+    fn guests_join_and_everybody_hears_everybody() {
+        let mut world = three_talk(1, Links::default());
+
+        for node in world.nodes() {
+            assert_eq!(texts(&mut world, node), ["one", "two", "three"]);
+        }
+    }
+
+    #[test]
+    fn words_arrive_over_links_that_lose_double_and_cut() {
+        let links = Links { loss: 20, duplicate: 20, reorder: 20, cut: 2, mute: 20, ..Links::default() };
+        let mut world = three_talk(2, links);
+
+        for node in world.nodes() {
+            assert_eq!(texts(&mut world, node), ["one", "two", "three"]);
+        }
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_worlds_and_others_do_not() {
+        let links = Links { loss: 10, cut: 1, ..Links::default() };
+
+        assert_eq!(three_talk(3, links).trace(), three_talk(3, links).trace());
+        assert_ne!(three_talk(3, links).trace(), three_talk(4, links).trace());
+    }
+
+    #[test]
+    fn a_node_that_crashed_comes_back_with_what_was_said() {
+        let mut world = three_talk(5, Links::default());
+        let ben = NodeId(1);
+
+        world.crash(ben);
+        assert!(!world.runs(ben));
+        say(&mut world, NodeId(0), "while ben was away");
+        run(&mut world, Duration::from_secs(5));
+        world.restart(ben);
+        assert_eq!(texts(&mut world, ben), ["one", "two", "three"]);
+        run(&mut world, Duration::from_secs(30));
+
+        assert_eq!(texts(&mut world, ben).last().unwrap(), "while ben was away");
+    }
+
+    #[test]
+    fn words_said_on_both_sides_of_a_partition_meet_when_it_heals() {
+        let mut world = three_talk(6, Links::default());
+        let nodes: Vec<NodeId> = world.nodes().collect();
+
+        world.part(&nodes[..1], &nodes[1..], true);
+        run(&mut world, Duration::from_secs(15));
+        say(&mut world, nodes[0], "here");
+        say(&mut world, nodes[1], "there");
+        run(&mut world, Duration::from_secs(15));
+        assert_eq!(texts(&mut world, nodes[0]).len(), 4);
+        world.heal();
+        run(&mut world, Duration::from_secs(60));
+
+        let all: Vec<_> = nodes.iter().map(|node| texts(&mut world, *node)).collect();
+        assert_eq!(all[0].len(), 5);
+        assert!(all.iter().all(|texts| *texts == all[0]));
+    }
+}
