@@ -216,13 +216,12 @@ async fn create_invite(State(context): Shared, Body(new): Body<NewInvite>) -> An
         ask: new.ask,
         addresses: new.addresses.unwrap_or(true),
     };
-    match context.handle.command(command).await? {
-        Reply::Invite { id } => {
-            let invite = made_invite(&context, id).await?;
-            Ok((StatusCode::CREATED, Json(invite)).into_response())
-        }
-        other => Err(unexpected(&other)),
-    }
+    let reply = context.handle.command(command).await?;
+    let Reply::Invite { id } = reply else {
+        return Err(unexpected(&reply));
+    };
+    let invite = made_invite(&context, id).await?;
+    Ok((StatusCode::CREATED, Json(invite)).into_response())
 }
 
 /// The invitation as soon as the view shows it: the answer may overtake the view.
@@ -317,10 +316,11 @@ async fn post_message(State(context): Shared, Body(new): Body<NewMessage>) -> An
         mentions: mentions.collect::<Result<_, _>>()?,
         anchor: new.anchor,
     };
-    match context.handle.command(command).await? {
-        Reply::Message { id } => Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response()),
-        other => Err(unexpected(&other)),
-    }
+    let reply = context.handle.command(command).await?;
+    let Reply::Message { id } = &reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok((StatusCode::CREATED, Json(json!({"id": id}))).into_response())
 }
 
 // --- control ---
@@ -424,19 +424,17 @@ async fn input(
         .min(WAIT_MAX);
     let bytes = bytes_of(&context.handle, terminal, &input)?;
     let (source, timeout) = (InputSource::Verb, Some(timeout));
-    match context
-        .handle
-        .command(Command::Input {
-            terminal,
-            bytes,
-            source,
-            timeout,
-        })
-        .await?
-    {
-        Reply::Typed { bytes } => Ok(Json(Typed { bytes }).into_response()),
-        other => Err(unexpected(&other)),
-    }
+    let command = Command::Input {
+        terminal,
+        bytes,
+        source,
+        timeout,
+    };
+    let reply = context.handle.command(command).await?;
+    let Reply::Typed { bytes } = reply else {
+        return Err(unexpected(&reply));
+    };
+    Ok(Json(Typed { bytes }).into_response())
 }
 
 /// The bytes that a body of input names; keys depend on the modes of the terminal's newest picture.

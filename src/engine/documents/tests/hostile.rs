@@ -1117,9 +1117,12 @@ fn deliver(
         next[of] += 1;
         for settled in documents.receive(&change.document, given).unwrap() {
             let of = usize::from(settled.author.0[0]) - 1;
-            let verdict = match settled.verdict {
-                Verdict::Held { .. } => Verdict::Held { missing: vec![] },
-                other => other,
+            // What a waiting change lacks depends on when it is asked; that it waits does not.
+            let waits = matches!(settled.verdict, Verdict::Held { .. });
+            let verdict = if waits {
+                Verdict::Held { missing: vec![] }
+            } else {
+                settled.verdict
             };
             verdicts.insert((of, settled.position), verdict);
         }

@@ -2,8 +2,8 @@
 //! the end.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -167,24 +167,17 @@ pub(crate) async fn headless(context: &Context, handle: &Handle) -> Result<Attac
 }
 
 async fn print_events(context: &Context, handle: &Handle) {
-    let hub = Hub::new(Time(crate::node::clock::wall()));
-    let mut events = handle.events();
-    loop {
-        match events.recv().await {
-            Ok(event) => {
-                let envelope = hub.envelope(handle, &event);
-                context
-                    .output
-                    .value(&serde_json::to_value(envelope).unwrap_or_default());
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(lost)) => {
-                context
-                    .output
-                    .value(&json!({"type": "stream.lagged", "data": {"lost": lost}}));
-            }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall())));
+    let mut reader = hub.read(None);
+    let collecting = hub.collect(handle.clone(), handle.events());
+    let printing = async {
+        while let Some(envelope) = reader.next().await {
+            context
+                .output
+                .value(&serde_json::to_value(&*envelope).unwrap_or_default());
         }
-    }
+    };
+    tokio::join!(collecting, printing);
 }
 
 /// Shows the session full screen until the person or the node ends it.
