@@ -426,4 +426,4 @@ const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
 const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
 const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);
-//X const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);
+const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);
