@@ -149,7 +149,7 @@ impl Terminals {
         for (id, viewed) in &self.viewed {
             timers.arm(
                 Timer::Attach(*id),
-                viewed.open.then(|| viewed.viewer.deadline()),
+                viewed.viewer.deadline().filter(|_| viewed.open),
             );
             timers.arm(
                 Timer::Lease(*id),

@@ -553,9 +553,18 @@ impl World {
         match due {
             Some(due) if due <= self.now => {
                 self.count_wakes();
+                self.note_why(process);
                 self.handle(process, Event::Tick);
             }
             Some(_) | None => self.set_alarm(process),
+        }
+    }
+
+    /// The trace says which deadline woke an engine.
+    fn note_why(&mut self, process: Process) {
+        let engine = self.nodes.get(process.node).and_then(|node| node.engine.as_ref());
+        if let Some((_, timer)) = engine.and_then(Engine::next_timer) {
+            self.trace.deed(self.now, &format!("node {} is woken by {timer:?}", process.node));
         }
     }
 
