@@ -11,7 +11,7 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Addresses of one peer that are dialled or kept.
 pub const ADDRS_PER_PEER_MAX: usize = 8;
-/// Dials a minute, all peers together.
+/// Dials a minute that follow a failure, all peers together.
 pub const DIALS_PER_MINUTE_MAX: usize = 30;
 /// Pause before the first redial; doubled with each failure.
 pub const REDIAL_FIRST: Duration = ms(200);

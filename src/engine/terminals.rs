@@ -218,6 +218,7 @@ impl Engine {
         for id in closed {
             self.viewed_closed(id, context);
         }
+        self.tell_members(context);
     }
 
     /// A child said something on its screen stream.
