@@ -1,1 +1,23 @@
+//! What the program does, seen from outside: real processes, real terminals, real sockets on loopback. One binary,
+//! one file per behaviour; `harness` speaks of people and their machines.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed unwrap in a helper is a failed test"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "these tests watch real processes by the real clock, each from a thread"
+)]
 
+mod access;
+mod at_rest;
+mod chat_and_presence;
+mod cli;
+mod control_lease;
+mod crash_recovery;
+mod errors;
+mod examples;
+mod full_screen;
+mod harness;
+mod share_and_join;
+mod tidy;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::error::CliError;
-use crate::cli::run::{self, Attached, Shown, settings};
+use crate::cli::foreground::{self, Attached, Shown, settings};
 use crate::cli::{Context, nodes, values};
 use crate::engine::address::Addr;
 use crate::engine::effect::StopReason;
@@ -64,7 +64,7 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
         let running = node::resume(settings, &here)?;
         return stay(context, running, headless, true).await;
     }
-    let name = run::name(context, args.name.as_ref())?;
+    let name = foreground::name(context, args.name.as_ref())?;
     let timeout = args.timeout;
     let with = JoinWith {
         ticket,
@@ -78,7 +78,7 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
         Err(error) => {
             let folder = folder_of(context, &running);
             running.stopped().await;
-            run::discard(folder);
+            foreground::discard(folder);
             Err(error)
         }
     }
@@ -116,7 +116,7 @@ fn ticket(context: &Context, args: &JoinArgs) -> Result<Ticket, CliError> {
         let message = "this ticket needs a password, which this version cannot ask for";
         return Err(CliError::new(Code::PasswordWrong, message));
     }
-    if ticket.is_expired(crate::node::clock::wall()) {
+    if ticket.is_expired(node::clock::wall()) {
         let end = ticket
             .expires
             .map(crate::cli::output::time)
@@ -159,7 +159,7 @@ async fn admitted(context: &Context, running: &Running) -> Result<(), CliError> 
     let mut told = String::new();
     let mut pause = tokio::time::interval(Duration::from_secs(1));
     pause.tick().await;
-    let mut signals = crate::cli::run::Signals::new()
+    let mut signals = foreground::Signals::new()
         .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
     loop {
         let waits = match &views.borrow_and_update().phase {
@@ -204,20 +204,20 @@ pub(crate) async fn stay(
     headless: bool,
     resumed: bool,
 ) -> Result<i32, CliError> {
-    let serving = run::serve(context, &running)?;
+    let serving = foreground::serve(context, &running)?;
     let attached = if headless {
         if !resumed {
             synced(&running).await;
         }
         ready(context, &running);
-        run::headless(context, &running.handle).await
+        foreground::headless(context, &running.handle).await
     } else {
-        run::attached(context, running.handle.clone(), Shown::default()).await
+        foreground::attached(context, running.handle.clone(), Shown::default()).await
     };
-    let reason = run::finish(running, serving, &attached).await;
+    let reason = foreground::finish(running, serving, &attached).await;
     match attached? {
         Attached::Signal(signal) => Ok(128 + signal),
-        Attached::Gone | Attached::Stopped(_) => run::exit_code(context, &reason),
+        Attached::Gone | Attached::Stopped(_) => foreground::exit_code(context, &reason),
     }
 }
 

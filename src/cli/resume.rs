@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::cli::error::CliError;
-use crate::cli::run::{self, Attached, Shown, settings};
+use crate::cli::foreground::{self, Attached, Shown, settings};
 use crate::cli::{Context, join, nodes};
 use crate::engine::address::Addr;
 use crate::engine::error::Code;
@@ -60,12 +60,12 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
         host: mine.map(|terminal| terminal.id),
         ..Shown::default()
     };
-    let serving = run::serve(context, &running)?;
-    let attached = run::attached(context, running.handle.clone(), shown).await;
-    let reason = run::finish(running, serving, &attached).await;
+    let serving = foreground::serve(context, &running)?;
+    let attached = foreground::attached(context, running.handle.clone(), shown).await;
+    let reason = foreground::finish(running, serving, &attached).await;
     match attached? {
         Attached::Signal(signal) => Ok(128 + signal),
-        Attached::Gone | Attached::Stopped(_) => run::exit_code(context, &reason),
+        Attached::Gone | Attached::Stopped(_) => foreground::exit_code(context, &reason),
     }
 }
 

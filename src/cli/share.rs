@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
+use crate::cli::foreground::{self, Attached, Shown, settings};
 use crate::cli::invite::TicketRole;
-use crate::cli::run::{Attached, Shown, settings};
 use crate::cli::values::{self, Expiry, Size};
-use crate::cli::{Context, ask, run};
+use crate::cli::{Context, ask};
 use crate::engine::NewSession;
 use crate::engine::address::Addr;
 use crate::engine::capability::Role;
@@ -107,11 +107,11 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
     if let Some(file) = &args.ticket_file {
         write_ticket(file, &ticket)?;
     }
-    let serving = run::serve(context, &running)?;
+    let serving = foreground::serve(context, &running)?;
     let command = format!("collab-p2p join {ticket}");
     let attached = if headless {
         announce(context, &running, &ticket);
-        run::headless(context, &running.handle).await
+        foreground::headless(context, &running.handle).await
     } else {
         let block = block(&running, &args, &command);
         block.iter().for_each(|line| context.output.line(line));
@@ -123,13 +123,13 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             fixed: args.size.is_some(),
             block: Some(block.clone()),
         };
-        let attached = run::attached(context, running.handle.clone(), shown).await;
+        let attached = foreground::attached(context, running.handle.clone(), shown).await;
         if !matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_)))) {
             block.iter().for_each(|line| context.output.line(line));
         }
         attached
     };
-    let reason = run::finish(running, serving, &attached).await;
+    let reason = foreground::finish(running, serving, &attached).await;
     ended(context, attached?, &reason, args.return_status)
 }
 
@@ -152,7 +152,7 @@ fn ended(
                 .say(&format!("the session has ended{status}"));
             Ok(0)
         }
-        (_, reason) => run::exit_code(context, reason),
+        (_, reason) => foreground::exit_code(context, reason),
     }
 }
 
@@ -177,9 +177,12 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
     };
     let expires = args.expires.unwrap_or(default_expiry(&context.config)?);
     let new = NewSession {
-        name: run::name(context, args.name.as_ref())?,
+        name: foreground::name(context, args.name.as_ref())?,
         title: title.clone(),
-        ask: args.ask.given().unwrap_or(run::ask_of(&file.share.ask)),
+        ask: args
+            .ask
+            .given()
+            .unwrap_or(foreground::ask_of(&file.share.ask)),
         control,
     };
     let terminal = TerminalSpec {
@@ -302,7 +305,7 @@ fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
         .find(|invite| Some(invite.id) == running.invite);
     let role = invite.map_or("viewer", |invite| invite.role.name());
     let until = match invite.and_then(|invite| invite.expires) {
-        Some(until) => format!("until {}", crate::cli::output::time(until)),
+        Some(until) => format!("until {}", minute(until)),
         None => "without end".to_owned(),
     };
     let title = crate::engine::documents::text::inert(&view.session.title);
@@ -321,6 +324,13 @@ fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
         lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
     }
     lines
+}
+
+/// A moment to the minute: `2026-11-21 10:33 UTC`.
+fn minute(at: crate::engine::time::Wall) -> String {
+    let text = crate::cli::output::time(at);
+    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+    format!("{date} {} UTC", time.chars().take(5).collect::<String>())
 }
 
 /// Puts a text into the clipboard by the terminal's own means (OSC 52).

@@ -69,16 +69,32 @@ pub struct PresenceUpdate {
     /// Whether anybody is attached to this node; a detached member is away.
     pub attached: Option<bool>,
     /// The pointer; `Some(None)` takes it away.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "double_option"
+    )]
     pub pointer: Option<Option<Pointer>>,
     /// The selection; `Some(None)` takes it away.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "double_option"
+    )]
     pub selection: Option<Option<Selection>>,
     /// What the person looks at.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "double_option"
+    )]
     pub active: Option<Option<Active>>,
     /// Where the person types.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "double_option"
+    )]
     pub typing: Option<Option<Typing>>,
 }
 
@@ -152,7 +168,11 @@ pub struct SessionPatch {
     /// Whether the session is listed to others nearby.
     pub public: Option<bool>,
     /// When the session is meant to end; `Some(None)`: never.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "double_option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "double_option"
+    )]
     pub expires: Option<Option<Wall>>,
     /// Who is asked about.
     pub ask: Option<Ask>,

@@ -282,7 +282,7 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 /// Largest message on a screen stream.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
-pub const ADMISSION_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that may wait to be written on a control stream.
 pub const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that may wait to be written on an input stream.

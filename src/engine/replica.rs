@@ -112,6 +112,8 @@ pub struct Replica {
     judged: BTreeMap<MemberId, u64>,
     /// Envelopes whose change is no part of its document, with the reason.
     refused: BTreeMap<Hash, String>,
+    /// Changes for which their document had no room when they came.
+    let_go: BTreeMap<(DocumentName, MemberId), BTreeSet<u64>>,
     /// Epochs whose secret some envelope waits for.
     locked: BTreeSet<EpochId>,
     actor: ActorNonce,
@@ -181,6 +183,7 @@ impl Replica {
             keyring,
             judged: BTreeMap::new(),
             refused: BTreeMap::new(),
+            let_go: BTreeMap::new(),
             locked: BTreeSet::new(),
             invites: BTreeMap::new(),
             planted: Planted::default(),
@@ -464,7 +467,7 @@ impl Replica {
     }
 
     fn judge_log(&mut self, member: MemberId, taken: &mut Taken, batch: &mut Batch) {
-        let mut ready: BTreeMap<DocumentName, Vec<(Incoming, Hash)>> = BTreeMap::new();
+        let mut ready: BTreeMap<DocumentName, Vec<Incoming>> = BTreeMap::new();
         let mut seq = self.judged.get(&member).copied().unwrap_or(0);
         loop {
             let next = seq.saturating_add(1);
@@ -472,9 +475,9 @@ impl Replica {
                 break;
             };
             match self.logs.entry(&hash) {
-                Some(Entry::Envelope(envelope)) => match self.open(&envelope, &ready) {
+                Some(Entry::Envelope(envelope)) => match self.open(&envelope, ready.len()) {
                     Opened::Change(name, incoming) => {
-                        ready.entry(name).or_default().push((incoming, hash));
+                        ready.entry(name).or_default().push(incoming);
                     }
                     Opened::Refused(reason) => {
                         self.refused.insert(hash, reason);
@@ -495,6 +498,7 @@ impl Replica {
         for (name, changes) in ready {
             self.give(name, changes, taken);
         }
+        self.give_again(taken);
     }
 
     /// A statement in a log that membership does not have (it had been pushed out of the waiting room).
@@ -510,12 +514,9 @@ impl Replica {
         }
     }
 
-    /// Whether an envelope's author was allowed to write it, and what it holds.
-    fn open(
-        &mut self,
-        envelope: &SealedEnvelope,
-        ready: &BTreeMap<DocumentName, Vec<(Incoming, Hash)>>,
-    ) -> Opened {
+    /// Whether an envelope's author was allowed to write it, and what it holds. So many documents of this author
+    /// may have begun in the batch at hand.
+    fn open(&mut self, envelope: &SealedEnvelope, begun: usize) -> Opened {
         let header = envelope.header();
         if header.total > LOG_QUOTA_BYTES {
             return Opened::Refused("the author's log is over its quota".to_owned());
@@ -523,8 +524,8 @@ impl Replica {
         if !self.membership.missing(&header.heads).is_empty() || envelope.body().is_none() {
             return Opened::Waits;
         }
-        let more = ready.keys().copied();
-        let Some(name) = self.name_of(&header.member, header.kind, &header.document, more) else {
+        let name = self.name_of(&header.member, header.kind, &header.document, begun);
+        let Some(name) = name else {
             return Opened::Refused("the document is none that this author may write".to_owned());
         };
         let action = action_of(name.kind());
@@ -566,7 +567,7 @@ impl Replica {
         owner: &MemberId,
         kind: u8,
         id: &crate::engine::ids::DocumentId,
-        more: impl Iterator<Item = DocumentName>,
+        begun: usize,
     ) -> Option<DocumentName> {
         let owner = *owner;
         let session = self.profile.session;
@@ -580,7 +581,6 @@ impl Replica {
         if fits(&member) {
             return Some(member);
         }
-        let begun = more.filter(|name| name.owner() == Some(owner)).count();
         let chats = self.chats_of(owner) + u32::try_from(begun).unwrap_or(u32::MAX);
         (0..=chats)
             .map(|index| DocumentName::Chat { owner, index })
@@ -601,17 +601,9 @@ impl Replica {
     }
 
     /// Gives changes to their document and notes what came of it.
-    fn give(&mut self, name: DocumentName, changes: Vec<(Incoming, Hash)>, taken: &mut Taken) {
-        let before = self
-            .documents
-            .document(&name)
-            .map_or(0, |document| document.messages().len());
-        let hashes: BTreeMap<(MemberId, u64), Hash> = changes
-            .iter()
-            .map(|(incoming, hash)| ((incoming.author, incoming.position), *hash))
-            .collect();
-        let incoming = changes.into_iter().map(|(incoming, _)| incoming).collect();
-        let settled = match self.documents.receive(&name, incoming) {
+    fn give(&mut self, name: DocumentName, changes: Vec<Incoming>, taken: &mut Taken) {
+        let before = self.messages_from(&name).len();
+        let settled = match self.documents.receive(&name, changes) {
             Ok(settled) => settled,
             Err(fault) => {
                 taken.news.push(News::Fault(fault));
@@ -620,15 +612,21 @@ impl Replica {
         };
         let mut accepted = false;
         for settled in settled {
+            let (author, position) = (settled.author, settled.position);
             match settled.verdict {
                 Verdict::Accepted => accepted = true,
                 Verdict::Refused(reason) => {
-                    let place = (settled.author, settled.position);
-                    if let Some(hash) = hashes.get(&place) {
-                        self.refused.insert(*hash, reason.to_string());
+                    if let Some(hash) = self.logs.hash_at(&author, position) {
+                        self.refused.insert(hash, reason.to_string());
                     }
                 }
-                Verdict::Known | Verdict::Held { .. } | Verdict::LetGo | Verdict::Stale => {}
+                Verdict::LetGo => {
+                    self.let_go
+                        .entry((name, author))
+                        .or_default()
+                        .insert(position);
+                }
+                Verdict::Known | Verdict::Held { .. } | Verdict::Stale => {}
             }
         }
         if accepted {
@@ -636,16 +634,47 @@ impl Replica {
         }
     }
 
+    /// Changes for which there was no room are given again once their document has grown.
+    fn give_again(&mut self, taken: &mut Taken) {
+        for (name, author) in self.documents.wanted() {
+            let positions = self.let_go.remove(&(name, author)).unwrap_or_default();
+            let mut changes = Vec::new();
+            for position in positions {
+                let hash = self.logs.hash_at(&author, position);
+                if let Some(Entry::Envelope(envelope)) =
+                    hash.and_then(|hash| self.logs.entry(&hash))
+                    && let Opened::Change(_, incoming) = self.open(&envelope, 0)
+                {
+                    changes.push(incoming);
+                }
+            }
+            self.give(name, changes, taken);
+        }
+    }
+
+    /// The messages of a chat document and of the one after it, which may begin when this one is full.
+    fn messages_from(&self, name: &DocumentName) -> Vec<Arc<ChatMessage>> {
+        let DocumentName::Chat { owner, index } = *name else {
+            return Vec::new();
+        };
+        let next = DocumentName::Chat {
+            owner,
+            index: index.saturating_add(1),
+        };
+        let of = |name| {
+            self.documents
+                .document(&name)
+                .map_or(&[][..], Document::messages)
+        };
+        of(*name).iter().chain(of(next)).cloned().collect()
+    }
+
     fn announce(&self, name: DocumentName, messages_before: usize, taken: &mut Taken) {
         match name {
             DocumentName::Session => taken.news.push(News::Session),
             DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
             DocumentName::Chat { .. } => {
-                let messages = self
-                    .documents
-                    .document(&name)
-                    .map_or(&[][..], Document::messages);
-                let new = messages.get(messages_before..).unwrap_or_default().to_vec();
+                let new = self.messages_from(&name).split_off(messages_before);
                 taken.news.push(News::Messages(new));
             }
             DocumentName::Presence { .. } => {}

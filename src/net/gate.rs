@@ -14,6 +14,8 @@
 //!   each for the connection that it saw last, which need not be the same one: each handler goes on reading.
 //! * When the shown connection closes and another stands, that one is shown as new *before* the old one is
 //!   shown as closed, so what is known of the peer stays, and its topics need not be told again.
+//! * A handler whose stream was lost is not woken by what is queued for it, so the gate wakes the connections
+//!   itself whenever gossip may have queued something.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -41,6 +43,9 @@ use crate::net::convert::{ip_of, path_to, to_member, to_topic};
 use crate::net::gossip::{Budget, Gossip, GossipHandler, Inner, Install, ToHandler};
 use crate::net::lanes::{LaneHandler, LaneReport};
 use crate::net::streams::{Connection, Shared, lock};
+
+/// Times that gossip may be moved to one connection.
+const MOVES_MAX: u8 = 3;
 
 /// What the gate tells the swarm's task.
 #[derive(Debug)]
@@ -99,6 +104,8 @@ struct Known {
     ip: Option<Ip>,
     /// Gossip packets in this second.
     packets: u32,
+    /// How often gossip was moved here from another connection.
+    moves: u8,
 }
 
 impl Gate {
@@ -124,7 +131,8 @@ impl Gate {
     }
 
     /// A second has begun.
-    pub(crate) fn refill(&mut self) {
+    pub(crate) fn on_second(&mut self) {
+        self.wake_shown();
         self.budget.refill();
         for known in self.known.values_mut() {
             known.packets = 0;
@@ -137,11 +145,14 @@ impl Gate {
         if let Err(error) = self.gossip.subscribe(&topic) {
             tracing::error!(%error, %topic, "gossip refuses a topic");
         }
+        self.wake_shown();
     }
 
     /// Tells the neighbours. False if there is none in that topic yet.
     pub(crate) fn publish(&mut self, topic: &TopicId, data: Vec<u8>) -> bool {
-        match self.gossip.publish(to_topic(topic), data) {
+        let published = self.gossip.publish(to_topic(topic), data);
+        self.wake_shown();
+        match published {
             Ok(_) => true,
             Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => false,
             Err(error) => {
@@ -155,6 +166,14 @@ impl Gate {
     pub(crate) fn judge(&mut self, name: &MessageId, from: &PeerId, verdict: MessageAcceptance) {
         self.gossip
             .report_message_validation_result(name, from, verdict);
+        self.wake_shown();
+    }
+
+    /// Lets the connections that gossip uses look for something to send.
+    fn wake_shown(&self) {
+        for known in self.shown.values().filter_map(|id| self.known.get(id)) {
+            known.connection.wake.wake();
+        }
     }
 
     /// Whether a host is within the scope.
@@ -195,6 +214,7 @@ impl Gate {
             at,
             ip,
             packets: 0,
+            moves: 0,
         };
         self.known.insert(id, known);
         Ok(connection)
@@ -366,6 +386,9 @@ impl Gate {
         let Some((id, at)) = others.map(|(id, known)| (*id, known.at.clone())).next() else {
             return false;
         };
+        if !self.may_move_to(id, peer) {
+            return false;
+        }
         let Ok(inner) = self.gossip_handler(id, peer, &at) else {
             return false;
         };
@@ -377,6 +400,19 @@ impl Gate {
             event: Either::Right(Install(Box::new(inner))),
         });
         true
+    }
+
+    /// Gossip gives up on a connection after its fifth stream, so one that it was moved to often is closed and
+    /// dialled anew instead.
+    fn may_move_to(&mut self, id: ConnectionId, peer: PeerId) -> bool {
+        let moves = self.known.get_mut(&id).map_or(0, |known| {
+            known.moves = known.moves.saturating_add(1);
+            known.moves
+        });
+        if moves > MOVES_MAX {
+            self.drop_connection(id, peer);
+        }
+        moves <= MOVES_MAX
     }
 
     fn drop_connection(&mut self, id: ConnectionId, peer: PeerId) {

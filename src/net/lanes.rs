@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
+use std::iter::Map;
 use std::pin::Pin;
+use std::slice::Iter;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -249,8 +251,7 @@ impl ConnectionHandler for LaneHandler {
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(LaneProtocols::Offered(self.lanes()), ())
-            .with_timeout(NEGOTIATION_TIMEOUT)
+        SubstreamProtocol::new(LaneProtocols(self.lanes()), ()).with_timeout(NEGOTIATION_TIMEOUT)
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -266,7 +267,7 @@ impl ConnectionHandler for LaneHandler {
         self.connection.wake.register(cx.waker());
         if let Some(opening) = self.connection.next_opening() {
             self.opening += 1;
-            let protocol = SubstreamProtocol::new(LaneProtocols::Wanted(opening.lane), opening)
+            let protocol = SubstreamProtocol::new(LaneProtocols::only(opening.lane), opening)
                 .with_timeout(NEGOTIATION_TIMEOUT);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
@@ -527,18 +528,24 @@ impl LaneStream {
     }
 }
 
-/// The protocols of lanes on the wire.
+/// The protocols of lanes on the wire: those that the peer may open, or the one that we open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum LaneProtocols {
-    /// Those that the peer may open.
-    Offered(&'static [Lane]),
-    /// The one that we open.
-    Wanted(Lane),
-}
+pub(crate) struct LaneProtocols(&'static [Lane]);
 
 /// A lane's name in the negotiation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LaneName(Lane);
+
+impl LaneProtocols {
+    fn only(lane: Lane) -> Self {
+        match lane {
+            Lane::Admission => Self(&[Lane::Admission]),
+            Lane::Control => Self(&[Lane::Control]),
+            Lane::Input => Self(&[Lane::Input]),
+            Lane::Screen => Self(&[Lane::Screen]),
+        }
+    }
+}
 
 impl AsRef<str> for LaneName {
     fn as_ref(&self) -> &str {
@@ -548,13 +555,10 @@ impl AsRef<str> for LaneName {
 
 impl UpgradeInfo for LaneProtocols {
     type Info = LaneName;
-    type InfoIter = Vec<LaneName>;
+    type InfoIter = Map<Iter<'static, Lane>, fn(&Lane) -> LaneName>;
 
-    fn protocol_info(&self) -> Vec<LaneName> {
-        match self {
-            Self::Offered(lanes) => lanes.iter().copied().map(LaneName).collect(),
-            Self::Wanted(lane) => vec![LaneName(*lane)],
-        }
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.iter().map(|lane| LaneName(*lane))
     }
 }
 

@@ -64,6 +64,7 @@ pub(crate) struct Driver {
     seconds: u32,
     second: Interval,
     dirty: bool,
+    expired: bool,
 }
 
 /// An own gossip message that waits for a neighbour.
@@ -95,6 +96,7 @@ impl Driver {
             seconds: 0,
             second,
             dirty: false,
+            expired: false,
         }
     }
 
@@ -221,7 +223,7 @@ impl Driver {
 
     fn on_second(&mut self) {
         self.seconds = self.seconds.wrapping_add(1);
-        self.swarm.behaviour_mut().refill();
+        self.swarm.behaviour_mut().on_second();
         let now = self.seconds;
         self.unsent.retain(|unsent| unsent.until > now);
         if self.seconds.is_multiple_of(REPEAT_SECONDS) {
@@ -247,7 +249,7 @@ impl Driver {
             } => {
                 if self.listening.remove(listener_id, &address) {
                     tracing::info!(%address, "an address of this machine went away");
-                    self.report(NetEvent::AddressExpired);
+                    self.expired = true; // once for all listeners at that address
                 }
                 self.dirty = true;
             }
@@ -345,9 +347,12 @@ impl Driver {
         }
     }
 
-    /// Tells where we are reached, the networks first, once nothing more is waiting to change it.
+    /// Tells what went away and where we are reached, the networks first, once nothing more is waiting to change it.
     fn report_addresses(&mut self) {
         self.dirty = false;
+        if std::mem::take(&mut self.expired) {
+            self.report(NetEvent::AddressExpired);
+        }
         let now = networks();
         let changed = {
             let mut known = lock(&self.shared.networks);

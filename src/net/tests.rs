@@ -114,7 +114,7 @@ async fn gossip_reaches_who_judges_it_and_passes_it_on_only_if_good() {
     }
     connect(&mut b, &mut a, Transport::Tcp).await;
     connect(&mut c, &mut b, Transport::Quic).await;
-    heard(&b, &mut c).await; // so b knows that c takes part
+    assert!(heard(&b, &mut c).await); // so b knows that c takes part
 
     a.publish("bad");
     let (bad, _) = b.gossip("bad").await;
@@ -412,22 +412,34 @@ async fn connect(from: &mut Node, to: &mut Node, over: Transport) -> (Connected,
 }
 
 /// Gossip is not sure: each side says something new until it arrives, at most for five seconds.
-async fn both_ways(a: &mut Node, b: &mut Node) {
-    heard(a, b).await;
-    heard(b, a).await;
+#[track_caller]
+fn both_ways<'a>(a: &'a mut Node, b: &'a mut Node) -> impl Future<Output = ()> + 'a {
+    let caller = std::panic::Location::caller();
+    async move {
+        assert!(
+            heard(a, b).await,
+            "line {}: the second hears nothing",
+            caller.line()
+        );
+        assert!(
+            heard(b, a).await,
+            "line {}: the first hears nothing",
+            caller.line()
+        );
+    }
 }
 
-async fn heard(from: &Node, to: &mut Node) {
+async fn heard(from: &Node, to: &mut Node) -> bool {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     for _ in 0..50 {
         let said = format!("number {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         from.publish(&said);
         let arrived = tokio::time::timeout(Duration::from_millis(100), to.gossip(&said)).await;
         if arrived.is_ok() {
-            return;
+            return true;
         }
     }
-    panic!("gossip is silent one way");
+    false
 }
 
 impl Node {

@@ -10,7 +10,7 @@ use crate::engine::entropy::Entropy;
 ///
 /// # Errors
 /// The operating system has none to give.
-pub fn fresh() -> std::io::Result<Entropy> {
+pub(crate) fn fresh() -> std::io::Result<Entropy> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
     Ok(Entropy::new(seed))

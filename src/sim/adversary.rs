@@ -29,7 +29,12 @@ pub(super) struct Memory {
 
 impl Memory {
     /// A gossip message passes. Returns what is said besides, in the name of its sender.
-    pub(super) fn gossip(&mut self, manners: Adversary, data: &[u8], dice: &mut Dice) -> Vec<Vec<u8>> {
+    pub(super) fn gossip(
+        &mut self,
+        manners: Adversary,
+        data: &[u8],
+        dice: &mut Dice,
+    ) -> Vec<Vec<u8>> {
         let mut said = Vec::new();
         if dice.percent(manners.replay) {
             said.extend(pick(&self.gossip, dice));
@@ -87,7 +92,13 @@ fn altered(data: &[u8], dice: &mut Dice) -> Vec<u8> {
 /// Somebody's keys under another lease, attachment or position.
 fn renumbered(data: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
     let mut message = InputMessage::decode(data).ok()?;
-    if let ToHost::Input { number, attachment, seq, .. } = &mut message.body {
+    if let ToHost::Input {
+        number,
+        attachment,
+        seq,
+        ..
+    } = &mut message.body
+    {
         *number = dice.between(number.saturating_sub(1), *number + 2);
         *attachment = dice.between(attachment.saturating_sub(2), *attachment + 3);
         *seq = dice.between(seq.saturating_sub(3), *seq + 3);

@@ -50,7 +50,9 @@ impl Agenda {
 
     /// Takes the next occurrence.
     pub(super) fn pop(&mut self) -> Option<(u64, Occurrence)> {
-        self.queue.pop_first().map(|((at, _), occurrence)| (at, occurrence))
+        self.queue
+            .pop_first()
+            .map(|((at, _), occurrence)| (at, occurrence))
     }
 }
 

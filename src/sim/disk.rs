@@ -18,7 +18,11 @@ pub(super) struct Disk {
 impl Disk {
     /// Takes an outcome. Returns what may be performed at once, and whether a commit began.
     pub(super) fn accept(&mut self, outcome: Outcome) -> (Vec<Effect>, bool) {
-        let Outcome { persist, effects, live } = outcome;
+        let Outcome {
+            persist,
+            effects,
+            live,
+        } = outcome;
         let mut at_once = live;
         if !persist.is_empty() {
             let (batch, waiting) = self.queued.get_or_insert_default();
@@ -34,7 +38,9 @@ impl Disk {
 
     /// The commit under way is on disk. Returns its effects, and whether another began.
     pub(super) fn committed(&mut self) -> Result<(Vec<Effect>, bool), StoreError> {
-        let Some((batch, effects)) = self.under_way.take() else { return Ok((Vec::new(), false)) };
+        let Some((batch, effects)) = self.under_way.take() else {
+            return Ok((Vec::new(), false));
+        };
         self.store.commit(batch, Durability::Immediate)?;
         Ok((effects, self.begin()))
     }

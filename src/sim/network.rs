@@ -62,13 +62,31 @@ pub(super) enum Happening {
     /// A process hears something.
     Event(Process, NetEvent),
     /// A dial arrives.
-    Dial { from: Process, peer: MemberId, addrs: Vec<Addr> },
+    Dial {
+        from: Process,
+        peer: MemberId,
+        addrs: Vec<Addr>,
+    },
     /// An item of a stream arrives at one end.
-    Arrive { flow: u64, to: usize, seq: u64, item: Item },
+    Arrive {
+        flow: u64,
+        to: usize,
+        seq: u64,
+        item: Item,
+    },
     /// A message of a lane without order arrives at one end.
-    Stray { flow: u64, to: usize, bytes: Vec<u8> },
+    Stray {
+        flow: u64,
+        to: usize,
+        bytes: Vec<u8>,
+    },
     /// A gossip message arrives.
-    Gossip { wire: u64, to: Process, topic: TopicId, data: Vec<u8> },
+    Gossip {
+        wire: u64,
+        to: Process,
+        topic: TopicId,
+        data: Vec<u8>,
+    },
     /// One end notices that a connection is gone.
     Down { wire: u64, end: usize, ended: Ended },
     /// A connection whose end wants to close it may be flushed.
@@ -168,13 +186,21 @@ impl Now<'_> {
 /// The address of a node, one for each and for ever.
 pub(super) fn address_of(node: usize) -> Addr {
     let last = u8::try_from(node + 1).unwrap_or(u8::MAX);
-    Addr { ip: Ip::V4([10, 0, 0, last]), port: 4000, transport: Transport::Quic }
+    Addr {
+        ip: Ip::V4([10, 0, 0, last]),
+        port: 4000,
+        transport: Transport::Quic,
+    }
 }
 
 impl Network {
     /// No node yet.
     pub(super) fn new(links: Links, adversary: Adversary) -> Self {
-        Self { links, adversary, ..Self::default() }
+        Self {
+            links,
+            adversary,
+            ..Self::default()
+        }
     }
 
     /// A process begins to listen. Returns what it hears first.
@@ -193,7 +219,10 @@ impl Network {
         self.hosts.insert(process.node, host);
         let addr = address_of(process.node);
         [
-            NetEvent::Networks(vec![Subnet { ip: addr.ip, prefix: 24 }]),
+            NetEvent::Networks(vec![Subnet {
+                ip: addr.ip,
+                prefix: 24,
+            }]),
             NetEvent::Listening(vec![addr]),
         ]
     }
@@ -206,8 +235,17 @@ impl Network {
         self.hosts.remove(&process.node);
         let wires: Vec<u64> = self.wires_of(process).map(|(id, _)| id).collect();
         for id in wires {
-            let delay = if silently { SILENT } else { now.dice.between(1, 200) * MILLI };
-            self.cut(id, &Ended::Failed("the peer is gone".to_owned()), delay, now);
+            let delay = if silently {
+                SILENT
+            } else {
+                now.dice.between(1, 200) * MILLI
+            };
+            self.cut(
+                id,
+                &Ended::Failed("the peer is gone".to_owned()),
+                delay,
+                now,
+            );
         }
     }
 
@@ -225,7 +263,11 @@ impl Network {
     pub(super) fn heal(&mut self) -> Vec<(Process, NetEvent)> {
         self.blocked.clear();
         let flows: Vec<u64> = self.flows.keys().copied().collect();
-        flows.into_iter().flat_map(|flow| [0, 1].map(|end| self.drain(flow, end))).flatten().collect()
+        flows
+            .into_iter()
+            .flat_map(|flow| [0, 1].map(|end| self.drain(flow, end)))
+            .flatten()
+            .collect()
     }
 
     /// Cuts all connections between two nodes.
@@ -234,8 +276,12 @@ impl Network {
             let nodes = wire.ends.each_ref().map(|end| end.process.node);
             wire.open && (nodes == [a, b] || nodes == [b, a])
         };
-        let cut: Vec<u64> =
-            self.wires.iter().filter(|(_, wire)| between(wire)).map(|(id, _)| *id).collect();
+        let cut: Vec<u64> = self
+            .wires
+            .iter()
+            .filter(|(_, wire)| between(wire))
+            .map(|(id, _)| *id)
+            .collect();
         for id in cut {
             self.break_wire(id, now);
         }
@@ -247,11 +293,15 @@ impl Network {
     }
 
     fn host(&self, process: Process) -> Option<&Host> {
-        self.hosts.get(&process.node).filter(|host| host.process == process)
+        self.hosts
+            .get(&process.node)
+            .filter(|host| host.process == process)
     }
 
     fn host_mut(&mut self, process: Process) -> Option<&mut Host> {
-        self.hosts.get_mut(&process.node).filter(|host| host.process == process)
+        self.hosts
+            .get_mut(&process.node)
+            .filter(|host| host.process == process)
     }
 
     fn wires_of(&self, process: Process) -> impl Iterator<Item = (u64, usize)> {
@@ -284,7 +334,11 @@ impl Network {
         let count = if dice.percent(self.links.loss) { 0 } else { 1 };
         let count = count + usize::from(dice.percent(self.links.duplicate));
         let mut delay = |_| {
-            let late = if dice.percent(self.links.reorder) { 10 } else { 1 };
+            let late = if dice.percent(self.links.reorder) {
+                10
+            } else {
+                1
+            };
             dice.between(low * MILLI, late * high * MILLI)
         };
         (0..count).map(&mut delay).collect()
@@ -303,7 +357,14 @@ impl Network {
             }
             NetEffect::Dial { peer, addrs } => {
                 let delay = 2 * self.delay(now.dice);
-                now.after(delay, Happening::Dial { from: process, peer, addrs });
+                now.after(
+                    delay,
+                    Happening::Dial {
+                        from: process,
+                        peer,
+                        addrs,
+                    },
+                );
             }
             NetEffect::Close { conn } => self.close(process, conn, now),
             NetEffect::OpenStream { conn, stream, lane } => {
@@ -329,15 +390,36 @@ impl Network {
     }
 
     fn close(&mut self, process: Process, conn: ConnId, now: &mut Now<'_>) {
-        let wire = self.host(process).and_then(|host| host.conns.get(&conn)).copied();
+        let wire = self
+            .host(process)
+            .and_then(|host| host.conns.get(&conn))
+            .copied();
         let Some(id) = wire else { return };
-        let Some(wire) = self.wires.get(&id) else { return };
-        let Some(end) = wire.ends.iter().position(|end| end.process == process) else { return };
+        let Some(wire) = self.wires.get(&id) else {
+            return;
+        };
+        let Some(end) = wire.ends.iter().position(|end| end.process == process) else {
+            return;
+        };
         if wire.open {
             let since = now.at;
-            now.after(5 * MILLI, Happening::Farewell { wire: id, end, since });
+            now.after(
+                5 * MILLI,
+                Happening::Farewell {
+                    wire: id,
+                    end,
+                    since,
+                },
+            );
         } else {
-            now.after(MILLI, Happening::Down { wire: id, end, ended: Ended::Finished });
+            now.after(
+                MILLI,
+                Happening::Down {
+                    wire: id,
+                    end,
+                    ended: Ended::Finished,
+                },
+            );
         }
     }
 
@@ -348,21 +430,41 @@ impl Network {
         (stream, lane): (StreamId, Lane),
         now: &mut Now<'_>,
     ) {
-        let wire = self.host(process).and_then(|host| host.conns.get(&conn)).copied();
+        let wire = self
+            .host(process)
+            .and_then(|host| host.conns.get(&conn))
+            .copied();
         let standing = wire.and_then(|id| Some((id, self.wires.get(&id)?)));
         let Some((wire, standing)) = standing.filter(|(_, wire)| wire.open) else {
             let ended = Ended::Failed("the connection is gone".to_owned());
-            now.after(MILLI, Happening::Event(process, NetEvent::StreamClosed { stream, ended }));
+            now.after(
+                MILLI,
+                Happening::Event(process, NetEvent::StreamClosed { stream, ended }),
+            );
             return;
         };
-        let end = usize::from(standing.ends.get(1).is_some_and(|end| end.process == process));
+        let end = usize::from(
+            standing
+                .ends
+                .get(1)
+                .is_some_and(|end| end.process == process),
+        );
         let flow = self.number();
         let mut streams = [None, None];
         if let Some(own) = streams.get_mut(end) {
             *own = Some(stream);
         }
         let pipes = [Pipe::default(), Pipe::default()];
-        self.flows.insert(flow, Flow { wire, lane, streams, pipes, opened: false });
+        self.flows.insert(
+            flow,
+            Flow {
+                wire,
+                lane,
+                streams,
+                pipes,
+                opened: false,
+            },
+        );
         if let Some(host) = self.host_mut(process) {
             host.streams.insert(stream, flow);
         }
@@ -371,16 +473,24 @@ impl Network {
 
     /// Puts an item on a stream, unless its end is gone.
     fn send(&mut self, process: Process, stream: StreamId, item: Item, now: &mut Now<'_>) {
-        let Some(id) = self.host(process).and_then(|host| host.streams.get(&stream)).copied() else {
+        let Some(id) = self
+            .host(process)
+            .and_then(|host| host.streams.get(&stream))
+            .copied()
+        else {
             return;
         };
-        let Some(flow) = self.flows.get(&id) else { return };
+        let Some(flow) = self.flows.get(&id) else {
+            return;
+        };
         let (wire, wild) = (flow.wire, flow.lane == Lane::Input && self.links.wild_input);
         if now.dice.per_mille(self.links.cut) {
             self.break_wire(wire, now);
             return;
         }
-        let Some(to) = self.flows.get(&id).and_then(|flow| flow.other_end(stream)) else { return };
+        let Some(to) = self.flows.get(&id).and_then(|flow| flow.other_end(stream)) else {
+            return;
+        };
         match item {
             Item::Message(bytes) if wild => self.stray(id, to, bytes, now),
             item => self.sequence(id, to, item, now),
@@ -400,23 +510,44 @@ impl Network {
         };
         let items = std::iter::once(item).chain(besides.into_iter().map(Item::Message));
         for item in items {
-            let Some(pipe) = self.flows.get_mut(&id).and_then(|flow| flow.pipes.get_mut(to)) else {
+            let Some(pipe) = self
+                .flows
+                .get_mut(&id)
+                .and_then(|flow| flow.pipes.get_mut(to))
+            else {
                 return;
             };
             let seq = pipe.sent;
             pipe.sent += 1;
-            now.after(delay, Happening::Arrive { flow: id, to, seq, item });
+            now.after(
+                delay,
+                Happening::Arrive {
+                    flow: id,
+                    to,
+                    seq,
+                    item,
+                },
+            );
         }
     }
 
     fn stray(&mut self, id: u64, to: usize, bytes: Vec<u8>, now: &mut Now<'_>) {
-        let Some(wire) = self.flows.get(&id).map(|flow| flow.wire) else { return };
+        let Some(wire) = self.flows.get(&id).map(|flow| flow.wire) else {
+            return;
+        };
         let from = self.node_at(wire, 1 - to);
         let besides = self.memory.input(self.adversary, from, &bytes, now.dice);
         for bytes in std::iter::once(bytes).chain(besides) {
             for delay in self.copies(now.dice) {
                 let bytes = bytes.clone();
-                now.after(delay, Happening::Stray { flow: id, to, bytes });
+                now.after(
+                    delay,
+                    Happening::Stray {
+                        flow: id,
+                        to,
+                        bytes,
+                    },
+                );
             }
         }
     }
@@ -427,29 +558,53 @@ impl Network {
     }
 
     /// Tells the sender, once, that its stream takes more.
-    fn ready(&mut self, process: Process, id: u64, end: usize, stream: StreamId, now: &mut Now<'_>) {
-        let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.opened) else { return };
-        let Some(pipe) = flow.pipes.get_mut(end) else { return };
+    fn ready(
+        &mut self,
+        process: Process,
+        id: u64,
+        end: usize,
+        stream: StreamId,
+        now: &mut Now<'_>,
+    ) {
+        let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.opened) else {
+            return;
+        };
+        let Some(pipe) = flow.pipes.get_mut(end) else {
+            return;
+        };
         if !std::mem::replace(&mut pipe.ready, true) {
-            now.after(MILLI, Happening::Event(process, NetEvent::StreamReady { stream }));
+            now.after(
+                MILLI,
+                Happening::Event(process, NetEvent::StreamReady { stream }),
+            );
         }
     }
 
     fn close_stream(&mut self, process: Process, stream: StreamId, now: &mut Now<'_>) {
         self.send(process, stream, Item::Finish, now);
-        let Some(id) = self.host_mut(process).and_then(|host| host.streams.remove(&stream)) else {
+        let Some(id) = self
+            .host_mut(process)
+            .and_then(|host| host.streams.remove(&stream))
+        else {
             return;
         };
         if let Some(flow) = self.flows.get_mut(&id) {
             flow.forget(stream);
         }
         let ended = Ended::Finished;
-        now.after(MILLI, Happening::Event(process, NetEvent::StreamClosed { stream, ended }));
+        now.after(
+            MILLI,
+            Happening::Event(process, NetEvent::StreamClosed { stream, ended }),
+        );
     }
 
     fn judge(&mut self, process: Process, id: GossipId, verdict: Verdict, now: &mut Now<'_>) {
-        let Some(host) = self.host_mut(process) else { return };
-        let Some((from, topic, data)) = host.awaiting.remove(&id) else { return };
+        let Some(host) = self.host_mut(process) else {
+            return;
+        };
+        let Some((from, topic, data)) = host.awaiting.remove(&id) else {
+            return;
+        };
         match verdict {
             Verdict::Accept => self.spread(process, Some(from), topic, &data, now),
             Verdict::Ignore | Verdict::Reject => {}
@@ -469,8 +624,12 @@ impl Network {
         let mut reached = BTreeSet::new();
         let wires: Vec<(u64, usize)> = self.wires_of(process).collect();
         for (id, end) in wires {
-            let Some(wire) = self.wires.get(&id).filter(|wire| wire.is_gossiped()) else { continue };
-            let Some(to) = wire.ends.get(1 - end).map(|end| end.process) else { continue };
+            let Some(wire) = self.wires.get(&id).filter(|wire| wire.is_gossiped()) else {
+                continue;
+            };
+            let Some(to) = wire.ends.get(1 - end).map(|end| end.process) else {
+                continue;
+            };
             let Some(host) = self.host(to).filter(|host| host.topics.contains(&topic)) else {
                 continue;
             };
@@ -481,7 +640,15 @@ impl Network {
             for data in std::iter::once(data).chain(besides.iter().map(Vec::as_slice)) {
                 for delay in self.copies(now.dice) {
                     let data = data.to_vec();
-                    now.after(delay, Happening::Gossip { wire: id, to, topic, data });
+                    now.after(
+                        delay,
+                        Happening::Gossip {
+                            wire: id,
+                            to,
+                            topic,
+                            data,
+                        },
+                    );
                 }
             }
         }
@@ -499,8 +666,17 @@ impl Network {
         match happening {
             Happening::Event(process, event) => self.event(process, event),
             Happening::Dial { from, peer, addrs } => self.dial(from, peer, &addrs, now),
-            Happening::Arrive { flow, to, seq, item } => {
-                if let Some(pipe) = self.flows.get_mut(&flow).and_then(|flow| flow.pipes.get_mut(to)) {
+            Happening::Arrive {
+                flow,
+                to,
+                seq,
+                item,
+            } => {
+                if let Some(pipe) = self
+                    .flows
+                    .get_mut(&flow)
+                    .and_then(|flow| flow.pipes.get_mut(to))
+                {
                     pipe.arrived.insert(seq, item);
                 }
                 let opened = self.flows.get(&flow).is_some_and(|flow| flow.opened);
@@ -511,7 +687,12 @@ impl Network {
                 heard
             }
             Happening::Stray { flow, to, bytes } => self.strayed(flow, to, bytes),
-            Happening::Gossip { wire, to, topic, data } => self.gossiped(wire, to, topic, data),
+            Happening::Gossip {
+                wire,
+                to,
+                topic,
+                data,
+            } => self.gossiped(wire, to, topic, data),
             Happening::Down { wire, end, ended } => self.down(wire, end, ended),
             Happening::Farewell { wire, end, since } => {
                 self.farewell(wire, end, since, now);
@@ -525,9 +706,17 @@ impl Network {
             return Vec::new();
         }
         if let NetEvent::StreamReady { stream } = &event {
-            let flow = self.host(process).and_then(|host| host.streams.get(stream)).copied();
-            let Some(flow) = flow.and_then(|id| self.flows.get_mut(&id)) else { return Vec::new() };
-            if let Some(pipe) = flow.other_end(*stream).and_then(|to| flow.pipes.get_mut(1 - to)) {
+            let flow = self
+                .host(process)
+                .and_then(|host| host.streams.get(stream))
+                .copied();
+            let Some(flow) = flow.and_then(|id| self.flows.get_mut(&id)) else {
+                return Vec::new();
+            };
+            if let Some(pipe) = flow
+                .other_end(*stream)
+                .and_then(|to| flow.pipes.get_mut(1 - to))
+            {
                 pipe.ready = false;
             }
         }
@@ -545,8 +734,15 @@ impl Network {
             return Vec::new();
         }
         let there = |host: &&Host| addrs.contains(&address_of(host.process.node));
-        let to = self.hosts.values().find(there).map(|host| (host.process, host.me));
-        let fail = |reason: &str| NetEvent::DialFailed { peer, reason: reason.to_owned() };
+        let to = self
+            .hosts
+            .values()
+            .find(there)
+            .map(|host| (host.process, host.me));
+        let fail = |reason: &str| NetEvent::DialFailed {
+            peer,
+            reason: reason.to_owned(),
+        };
         let Some((to, key)) = to else {
             return vec![(from, fail("connection refused"))];
         };
@@ -561,7 +757,12 @@ impl Network {
         self.connect(from, to, now)
     }
 
-    fn connect(&mut self, from: Process, to: Process, now: &mut Now<'_>) -> Vec<(Process, NetEvent)> {
+    fn connect(
+        &mut self,
+        from: Process,
+        to: Process,
+        now: &mut Now<'_>,
+    ) -> Vec<(Process, NetEvent)> {
         let id = self.number();
         for (a, b) in [(from, to), (to, from)] {
             if now.dice.percent(self.links.mute) {
@@ -570,19 +771,40 @@ impl Network {
                 self.mute.remove(&(a.node, b.node));
             }
         }
-        let keys = (self.host(from).map(|host| host.me), self.host(to).map(|host| host.me));
-        let (Some(from_key), Some(to_key)) = keys else { return Vec::new() };
+        let keys = (
+            self.host(from).map(|host| host.me),
+            self.host(to).map(|host| host.me),
+        );
+        let (Some(from_key), Some(to_key)) = keys else {
+            return Vec::new();
+        };
         let mut ends = Vec::new();
         let mut heard = Vec::new();
         for (process, peer, outbound) in [(to, from_key, false), (from, to_key, true)] {
-            let Some(host) = self.host_mut(process) else { continue };
+            let Some(host) = self.host_mut(process) else {
+                continue;
+            };
             host.numbered += 1;
             let conn = ConnId(host.numbered);
             host.conns.insert(conn, id);
             let member = host.members.contains(&peer);
             let path = Path::Lan;
-            heard.push((process, NetEvent::Connected { conn, peer, outbound, path, member }));
-            ends.push(End { process, conn, member, told: false });
+            heard.push((
+                process,
+                NetEvent::Connected {
+                    conn,
+                    peer,
+                    outbound,
+                    path,
+                    member,
+                },
+            ));
+            ends.push(End {
+                process,
+                conn,
+                member,
+                told: false,
+            });
         }
         if let Ok(ends) = <[End; 2]>::try_from(ends) {
             self.wires.insert(id, Wire { ends, open: true });
@@ -612,7 +834,9 @@ impl Network {
     }
 
     fn arrived(&mut self, id: u64, to: usize, item: Item) -> Vec<(Process, NetEvent)> {
-        let Some(process) = self.process_at(id, to) else { return Vec::new() };
+        let Some(process) = self.process_at(id, to) else {
+            return Vec::new();
+        };
         match item {
             Item::Open => self.accept(id, to, process),
             Item::Message(message) => {
@@ -621,7 +845,10 @@ impl Network {
                 stream.map(event).into_iter().collect()
             }
             Item::Finish => {
-                let stream = self.flows.get_mut(&id).and_then(|flow| flow.streams.get_mut(to)?.take());
+                let stream = self
+                    .flows
+                    .get_mut(&id)
+                    .and_then(|flow| flow.streams.get_mut(to)?.take());
                 if let (Some(stream), Some(host)) = (stream, self.host_mut(process)) {
                     host.streams.remove(&stream);
                 }
@@ -633,14 +860,20 @@ impl Network {
     }
 
     fn accept(&mut self, id: u64, to: usize, process: Process) -> Vec<(Process, NetEvent)> {
-        let Some(flow) = self.flows.get(&id) else { return Vec::new() };
+        let Some(flow) = self.flows.get(&id) else {
+            return Vec::new();
+        };
         let (lane, wire) = (flow.lane, flow.wire);
         let end = self.wires.get(&wire).and_then(|wire| wire.ends.get(to));
-        let Some((conn, member)) = end.map(|end| (end.conn, end.member)) else { return Vec::new() };
+        let Some((conn, member)) = end.map(|end| (end.conn, end.member)) else {
+            return Vec::new();
+        };
         if lane != Lane::Admission && !member {
             return Vec::new();
         }
-        let Some(host) = self.host_mut(process) else { return Vec::new() };
+        let Some(host) = self.host_mut(process) else {
+            return Vec::new();
+        };
         host.numbered += 1;
         let stream = StreamId(2 * host.numbered + 1);
         host.streams.insert(stream, id);
@@ -650,7 +883,10 @@ impl Network {
                 *own = Some(stream);
             }
             flow.opened = true;
-            let strays = flow.pipes.get_mut(to).map(|pipe| std::mem::take(&mut pipe.strays));
+            let strays = flow
+                .pipes
+                .get_mut(to)
+                .map(|pipe| std::mem::take(&mut pipe.strays));
             let message = |message| (process, NetEvent::StreamReceived { stream, message });
             heard.extend(strays.unwrap_or_default().into_iter().map(message));
         }
@@ -660,43 +896,69 @@ impl Network {
     /// Tells the opener of a stream whether the other end speaks its lane.
     fn agree(&mut self, id: u64, to: usize, now: &mut Now<'_>) {
         let delay = self.delay(now.dice);
-        let Some(process) = self.process_at(id, 1 - to) else { return };
-        let Some(flow) = self.flows.get(&id) else { return };
-        let Some(stream) = flow.streams.get(1 - to).copied().flatten() else { return };
+        let Some(process) = self.process_at(id, 1 - to) else {
+            return;
+        };
+        let Some(flow) = self.flows.get(&id) else {
+            return;
+        };
+        let Some(stream) = flow.streams.get(1 - to).copied().flatten() else {
+            return;
+        };
         let asked = flow.pipes.get(to).is_some_and(|pipe| pipe.delivered > 0);
         if flow.opened {
-            now.after(delay, Happening::Event(process, NetEvent::StreamReady { stream }));
+            now.after(
+                delay,
+                Happening::Event(process, NetEvent::StreamReady { stream }),
+            );
         } else if asked {
             self.flows.remove(&id);
             if let Some(host) = self.host_mut(process) {
                 host.streams.remove(&stream);
             }
             let ended = Ended::Unsupported;
-            now.after(delay, Happening::Event(process, NetEvent::StreamClosed { stream, ended }));
+            now.after(
+                delay,
+                Happening::Event(process, NetEvent::StreamClosed { stream, ended }),
+            );
         }
     }
 
     fn strayed(&mut self, id: u64, to: usize, message: Vec<u8>) -> Vec<(Process, NetEvent)> {
-        let Some(process) = self.process_at(id, to) else { return Vec::new() };
-        let Some(flow) = self.flows.get(&id) else { return Vec::new() };
+        let Some(process) = self.process_at(id, to) else {
+            return Vec::new();
+        };
+        let Some(flow) = self.flows.get(&id) else {
+            return Vec::new();
+        };
         let (from, node) = (self.node_at(flow.wire, 1 - to), process.node);
         let open = self.wires.get(&flow.wire).is_some_and(|wire| wire.open);
         if !open || !self.reaches(from, node) {
             return Vec::new();
         }
-        let Some(flow) = self.flows.get_mut(&id) else { return Vec::new() };
+        let Some(flow) = self.flows.get_mut(&id) else {
+            return Vec::new();
+        };
         match (flow.opened, flow.streams.get(to).copied().flatten()) {
             (true, Some(stream)) => vec![(process, NetEvent::StreamReceived { stream, message })],
             (true, None) => Vec::new(),
             (false, _) => {
-                flow.pipes.get_mut(to).into_iter().for_each(|pipe| pipe.strays.push_back(message.clone()));
+                flow.pipes
+                    .get_mut(to)
+                    .into_iter()
+                    .for_each(|pipe| pipe.strays.push_back(message.clone()));
                 Vec::new()
             }
         }
     }
 
     fn process_at(&self, flow: u64, end: usize) -> Option<Process> {
-        let process = self.wires.get(&self.flows.get(&flow)?.wire)?.ends.get(end)?.process;
+        let process = self
+            .wires
+            .get(&self.flows.get(&flow)?.wire)?
+            .ends
+            .get(end)?
+            .process;
         self.host(process).map(|host| host.process)
     }
 
@@ -707,39 +969,69 @@ impl Network {
         topic: TopicId,
         data: Vec<u8>,
     ) -> Vec<(Process, NetEvent)> {
-        let Some(wire) = self.wires.get(&wire).filter(|wire| wire.open) else { return Vec::new() };
-        let Some(from) = wire.ends.iter().find(|end| end.process != to) else { return Vec::new() };
+        let Some(wire) = self.wires.get(&wire).filter(|wire| wire.open) else {
+            return Vec::new();
+        };
+        let Some(from) = wire.ends.iter().find(|end| end.process != to) else {
+            return Vec::new();
+        };
         let (from, to_node) = (from.process, to.node);
-        let Some(sender) = self.host(from).map(|host| host.me) else { return Vec::new() };
+        let Some(sender) = self.host(from).map(|host| host.me) else {
+            return Vec::new();
+        };
         if !self.reaches(from.node, to_node) {
             return Vec::new();
         }
-        let Some(host) = self.host_mut(to) else { return Vec::new() };
+        let Some(host) = self.host_mut(to) else {
+            return Vec::new();
+        };
         if !host.see(topic, &data) {
             return Vec::new();
         }
         host.numbered += 1;
         let id = GossipId(host.numbered);
         host.awaiting.insert(id, (sender, topic, data.clone()));
-        vec![(to, NetEvent::Gossip { id, from: sender, topic, data })]
+        vec![(
+            to,
+            NetEvent::Gossip {
+                id,
+                from: sender,
+                topic,
+                data,
+            },
+        )]
     }
 
     /// A connection ends at once; each end notices in its own time.
     fn break_wire(&mut self, id: u64, now: &mut Now<'_>) {
         let longest = if now.dice.percent(50) { 200 } else { 4_000 };
         let delay = now.dice.between(1, longest) * MILLI;
-        self.cut(id, &Ended::Failed("connection reset".to_owned()), delay, now);
+        self.cut(
+            id,
+            &Ended::Failed("connection reset".to_owned()),
+            delay,
+            now,
+        );
     }
 
     fn cut(&mut self, id: u64, ended: &Ended, delay: u64, now: &mut Now<'_>) {
-        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.open) else { return };
+        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.open) else {
+            return;
+        };
         wire.open = false;
         let nodes = wire.ends.each_ref().map(|end| end.process.node);
         let apart = !self.reaches(nodes[0], nodes[1]) || !self.reaches(nodes[1], nodes[0]);
         for end in [0, 1] {
             let delay = now.dice.between(MILLI, delay.max(MILLI));
             let delay = if apart && end == 1 { SILENT } else { delay };
-            now.after(delay, Happening::Down { wire: id, end, ended: ended.clone() });
+            now.after(
+                delay,
+                Happening::Down {
+                    wire: id,
+                    end,
+                    ended: ended.clone(),
+                },
+            );
         }
         self.flows.retain(|_, flow| flow.wire != id);
         let flows = &self.flows;
@@ -749,8 +1041,12 @@ impl Network {
     }
 
     fn down(&mut self, id: u64, end: usize, ended: Ended) -> Vec<(Process, NetEvent)> {
-        let Some(wire) = self.wires.get_mut(&id) else { return Vec::new() };
-        let Some(own) = wire.ends.get_mut(end) else { return Vec::new() };
+        let Some(wire) = self.wires.get_mut(&id) else {
+            return Vec::new();
+        };
+        let Some(own) = wire.ends.get_mut(end) else {
+            return Vec::new();
+        };
         if std::mem::replace(&mut own.told, true) {
             return Vec::new();
         }
@@ -758,7 +1054,9 @@ impl Network {
         if wire.ends.iter().all(|end| end.told) {
             self.wires.remove(&id);
         }
-        let Some(host) = self.host_mut(process) else { return Vec::new() };
+        let Some(host) = self.host_mut(process) else {
+            return Vec::new();
+        };
         host.conns.remove(&conn);
         vec![(process, NetEvent::Disconnected { conn, ended })]
     }
@@ -770,7 +1068,14 @@ impl Network {
             flow.wire == id && pipe.is_some_and(|pipe| pipe.delivered < pipe.sent)
         };
         if self.flows.values().any(unsaid) && now.at < since + FAREWELL {
-            now.after(20 * MILLI, Happening::Farewell { wire: id, end, since });
+            now.after(
+                20 * MILLI,
+                Happening::Farewell {
+                    wire: id,
+                    end,
+                    since,
+                },
+            );
         } else {
             self.cut(id, &Ended::Finished, 5 * MILLI, now);
         }

@@ -34,13 +34,21 @@ impl Shell {
     /// Starts a shell; returns what it prints first.
     pub(super) fn start() -> (Self, Vec<u8>) {
         let (echo, prompt) = Echo::start();
-        (Self { echo, queue: VecDeque::new(), total: 0 }, prompt)
+        (
+            Self {
+                echo,
+                queue: VecDeque::new(),
+                total: 0,
+            },
+            prompt,
+        )
     }
 
     /// Queues input.
     pub(super) fn write(&mut self, input: Authorized<Vec<u8>>) {
         let origin = input.origin();
-        self.queue.extend(input.into_inner().into_iter().map(|byte| (byte, origin)));
+        self.queue
+            .extend(input.into_inner().into_iter().map(|byte| (byte, origin)));
     }
 
     /// Throws away what was not taken. Returns how much was.
@@ -61,6 +69,11 @@ impl Shell {
         self.total += bytes.len() as u64;
         let plain: Vec<u8> = bytes.iter().map(|(byte, _)| *byte).collect();
         let output = self.echo.input(&plain);
-        Bite { bytes, total: self.total, output, status: self.echo.status() }
+        Bite {
+            bytes,
+            total: self.total,
+            output,
+            status: self.echo.status(),
+        }
     }
 }

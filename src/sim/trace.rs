@@ -13,7 +13,10 @@ pub(super) struct Trace {
 impl Trace {
     /// Nothing yet; keeps lines for people if wanted.
     pub(super) fn new(lines: bool) -> Self {
-        Self { hasher: blake3::Hasher::new(), lines: lines.then(Vec::new) }
+        Self {
+            hasher: blake3::Hasher::new(),
+            lines: lines.then(Vec::new),
+        }
     }
 
     /// The lines since the last call.
@@ -70,15 +73,24 @@ fn describe<'a>(event: &'a Event, text: &mut String) -> &'a [u8] {
         Event::Net(NetEvent::StreamReceived { stream, message }) => {
             (format!("received on {}", stream.0), message)
         }
-        Event::Net(NetEvent::Gossip { id, from, topic, data }) => {
-            (format!("gossip {} from {} on {}", id.0, from.short(), topic.short()), data)
-        }
-        Event::Pty { terminal, event: PtyEvent::Output(bytes) } => {
-            (format!("output of {}", terminal.short()), bytes)
-        }
-        Event::Tick | Event::Command { .. } | Event::Net(_) | Event::Pty { .. } | Event::CommitFailed { .. } => {
-            (format!("{event:?}"), &[])
-        }
+        Event::Net(NetEvent::Gossip {
+            id,
+            from,
+            topic,
+            data,
+        }) => (
+            format!("gossip {} from {} on {}", id.0, from.short(), topic.short()),
+            data,
+        ),
+        Event::Pty {
+            terminal,
+            event: PtyEvent::Output(bytes),
+        } => (format!("output of {}", terminal.short()), bytes),
+        Event::Tick
+        | Event::Command { .. }
+        | Event::Net(_)
+        | Event::Pty { .. }
+        | Event::CommitFailed { .. } => (format!("{event:?}"), &[]),
     };
     text.push_str(&said);
     bytes
@@ -86,11 +98,17 @@ fn describe<'a>(event: &'a Event, text: &mut String) -> &'a [u8] {
 
 fn describe_effect<'a>(effect: &'a Effect, text: &mut String) -> &'a [u8] {
     let (said, bytes): (String, &[u8]) = match effect {
-        Effect::Net(NetEffect::Send { stream, message }) => (format!("send on {}", stream.0), message),
-        Effect::Net(NetEffect::Publish { topic, data }) => (format!("publish on {}", topic.short()), data),
-        Effect::Net(_) | Effect::Pty { .. } | Effect::Reply { .. } | Effect::Emit(_) | Effect::Stop(_) => {
-            (format!("{effect:?}"), &[])
+        Effect::Net(NetEffect::Send { stream, message }) => {
+            (format!("send on {}", stream.0), message)
         }
+        Effect::Net(NetEffect::Publish { topic, data }) => {
+            (format!("publish on {}", topic.short()), data)
+        }
+        Effect::Net(_)
+        | Effect::Pty { .. }
+        | Effect::Reply { .. }
+        | Effect::Emit(_)
+        | Effect::Stop(_) => (format!("{effect:?}"), &[]),
     };
     text.push_str(&said);
     bytes

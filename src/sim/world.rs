@@ -248,14 +248,21 @@ impl World {
 
     /// Starts a node again that crashed or stopped. Who lost everything before it was let in joins anew.
     pub fn restart(&mut self, node: NodeId) {
-        let Some(records) = self.nodes.get(node.0).map(|node| node.disk.records()) else { return };
+        let Some(records) = self.nodes.get(node.0).map(|node| node.disk.records()) else {
+            return;
+        };
         let Ok(records) = records else {
             return self.break_down("a disk cannot be read".to_owned());
         };
         let (setup, now, entropy) = self.birth(node.0);
         match Engine::resume(setup, &records, now, entropy) {
             Ok((engine, outcome)) => self.begin(node.0, engine, outcome),
-            Err(_) if self.nodes.get(node.0).is_some_and(|node| node.invitation.is_some()) => {
+            Err(_)
+                if self
+                    .nodes
+                    .get(node.0)
+                    .is_some_and(|node| node.invitation.is_some()) =>
+            {
                 self.join(node.0);
             }
             Err(error) => self.break_down(format!("node {} cannot resume: {error}", node.0)),
@@ -271,10 +278,17 @@ impl World {
 
     /// Kills a node between any two instructions.
     pub fn crash(&mut self, node: NodeId) {
-        let Some(process) = self.running(node.0) else { return };
-        self.trace.deed(self.now, &format!("node {} crashes", node.0));
+        let Some(process) = self.running(node.0) else {
+            return;
+        };
+        self.trace
+            .deed(self.now, &format!("node {} crashes", node.0));
         let silently = self.dice.percent(50);
-        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        let mut at = NetNow {
+            at: self.now,
+            agenda: &mut self.agenda,
+            dice: &mut self.dice,
+        };
         self.network.end(process, silently, &mut at);
         if let Some(node) = self.nodes.get_mut(node.0) {
             node.disk.crash(&mut self.dice);
@@ -290,7 +304,10 @@ impl World {
 
     /// Lets nothing through between two sides, in both directions or only towards the second.
     pub fn part(&mut self, from: &[NodeId], to: &[NodeId], both_ways: bool) {
-        self.trace.deed(self.now, &format!("{from:?} | {to:?}, both ways: {both_ways}"));
+        self.trace.deed(
+            self.now,
+            &format!("{from:?} | {to:?}, both ways: {both_ways}"),
+        );
         for a in from {
             for b in to {
                 self.network.block(a.0, b.0);
@@ -311,8 +328,13 @@ impl World {
 
     /// Cuts the connections between two nodes, which may connect again at once.
     pub fn cut(&mut self, a: NodeId, b: NodeId) {
-        self.trace.deed(self.now, &format!("cut between {} and {}", a.0, b.0));
-        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        self.trace
+            .deed(self.now, &format!("cut between {} and {}", a.0, b.0));
+        let mut at = NetNow {
+            at: self.now,
+            agenda: &mut self.agenda,
+            dice: &mut self.dice,
+        };
         self.network.cut_between(a.0, b.0, &mut at);
     }
 
@@ -332,12 +354,18 @@ impl World {
 
     /// Whether a node's shells take input.
     pub fn set_stuck(&mut self, node: NodeId, stuck: bool) {
-        self.trace.deed(self.now, &format!("node {}: stuck: {stuck}", node.0));
-        let Some(process) = self.running(node.0) else { return };
-        let Some(node) = self.nodes.get_mut(node.0) else { return };
+        self.trace
+            .deed(self.now, &format!("node {}: stuck: {stuck}", node.0));
+        let Some(process) = self.running(node.0) else {
+            return;
+        };
+        let Some(node) = self.nodes.get_mut(node.0) else {
+            return;
+        };
         node.stuck = stuck;
         for terminal in node.shells.keys() {
-            self.agenda.put(self.now, Occurrence::PtyTakes(process, *terminal));
+            self.agenda
+                .put(self.now, Occurrence::PtyTakes(process, *terminal));
         }
     }
 
@@ -415,27 +443,42 @@ impl World {
     }
 
     fn join(&mut self, id: usize) {
-        let Some((ticket, name)) = self.nodes.get(id).and_then(|node| node.invitation.clone()) else {
+        let Some((ticket, name)) = self.nodes.get(id).and_then(|node| node.invitation.clone())
+        else {
             return;
         };
         let Ok(ticket) = Ticket::parse(&ticket) else {
             return self.break_down("a ticket does not parse".to_owned());
         };
         let (setup, now, entropy) = self.birth(id);
-        let with = JoinWith { ticket, name, addrs: Vec::new(), timeout: Duration::from_secs(60) };
+        let with = JoinWith {
+            ticket,
+            name,
+            addrs: Vec::new(),
+            timeout: Duration::from_secs(60),
+        };
         let (engine, outcome) = Engine::join(setup, with, now, entropy);
         self.begin(id, engine, outcome);
     }
 
     fn begin(&mut self, id: usize, engine: Engine, outcome: Outcome) {
         let member = engine.me();
-        let Some(node) = self.nodes.get_mut(id) else { return };
+        let Some(node) = self.nodes.get_mut(id) else {
+            return;
+        };
         node.engine = Some(engine);
         node.wake = None;
         node.view = None;
-        let process = Process { node: id, life: node.life };
-        self.trace.deed(self.now, &format!("node {id} starts as {}", member.short()));
-        self.facts.push_back(Fact::Started { node: NodeId(id), member });
+        let process = Process {
+            node: id,
+            life: node.life,
+        };
+        self.trace
+            .deed(self.now, &format!("node {id} starts as {}", member.short()));
+        self.facts.push_back(Fact::Started {
+            node: NodeId(id),
+            member,
+        });
         let heard = self.network.begin(process, member);
         self.outcome(process, outcome);
         for event in heard {
@@ -445,7 +488,10 @@ impl World {
 
     fn running(&self, id: usize) -> Option<Process> {
         let node = self.nodes.get(id)?;
-        node.engine.as_ref().map(|_| Process { node: id, life: node.life })
+        node.engine.as_ref().map(|_| Process {
+            node: id,
+            life: node.life,
+        })
     }
 
     fn is_alive(&self, process: Process) -> bool {
@@ -456,15 +502,21 @@ impl World {
         let node = self.nodes.get(id)?;
         let mono = Mono(self.now.saturating_sub(node.started));
         let wall = (BEGINNING + self.now / MILLI).saturating_add_signed(node.skew_ms);
-        Some(Now { mono, wall: Wall(wall) })
+        Some(Now {
+            mono,
+            wall: Wall(wall),
+        })
     }
 
     fn occur(&mut self, occurrence: Occurrence) {
         match occurrence {
             Occurrence::Wake(process) => self.wake(process),
             Occurrence::Net(happening) => {
-                let mut at =
-                    NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+                let mut at = NetNow {
+                    at: self.now,
+                    agenda: &mut self.agenda,
+                    dice: &mut self.dice,
+                };
                 for (process, event) in self.network.happen(happening, &mut at) {
                     self.handle(process, Event::Net(event));
                 }
@@ -496,7 +548,11 @@ impl World {
 
     fn count_wakes(&mut self) {
         let (moment, count) = self.wakes;
-        self.wakes = if moment == self.now { (moment, count + 1) } else { (self.now, 1) };
+        self.wakes = if moment == self.now {
+            (moment, count + 1)
+        } else {
+            (self.now, 1)
+        };
         if self.wakes.1 > WAKES_PER_MOMENT_MAX {
             self.break_down("an engine is woken without end".to_owned());
         }
@@ -505,14 +561,22 @@ impl World {
     /// When an engine wants to be woken, on the world's clock.
     fn due(&self, process: Process) -> Option<u64> {
         let node = self.nodes.get(process.node)?;
-        Some(node.engine.as_ref()?.deadline()?.0.saturating_add(node.started))
+        Some(
+            node.engine
+                .as_ref()?
+                .deadline()?
+                .0
+                .saturating_add(node.started),
+        )
     }
 
     /// Timers fire late, never early.
     fn set_alarm(&mut self, process: Process) {
         let Some(due) = self.due(process) else { return };
         let late = self.dice.between(0, 500);
-        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let Some(node) = self.nodes.get_mut(process.node) else {
+            return;
+        };
         let at = due.max(self.now) + late;
         if node.wake.is_none_or(|standing| at < standing) {
             node.wake = Some(at);
@@ -526,8 +590,13 @@ impl World {
         }
         self.trace.event(self.now, process.node, &event);
         let mut entropy = Entropy::new(self.dice.seed());
-        let Some(now) = self.time_at(process.node) else { return };
-        let engine = self.nodes.get_mut(process.node).and_then(|node| node.engine.as_mut());
+        let Some(now) = self.time_at(process.node) else {
+            return;
+        };
+        let engine = self
+            .nodes
+            .get_mut(process.node)
+            .and_then(|node| node.engine.as_mut());
         let Some(engine) = engine else { return };
         let outcome = engine.handle(event, now, &mut entropy);
         self.outcome(process, outcome);
@@ -537,7 +606,9 @@ impl World {
     fn outcome(&mut self, process: Process, outcome: Outcome) {
         self.trace.outcome(process.node, &outcome);
         self.note(process, &outcome);
-        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let Some(node) = self.nodes.get_mut(process.node) else {
+            return;
+        };
         let (effects, begun) = node.disk.accept(outcome);
         self.commit_takes_time(process, begun);
         self.perform(process, effects);
@@ -549,14 +620,19 @@ impl World {
             .iter()
             .filter_map(|effect| match effect {
                 Effect::Emit(event) => Some(event.what.clone()),
-                Effect::Net(_) | Effect::Pty { .. } | Effect::Reply { .. } | Effect::Stop(_) => None,
+                Effect::Net(_) | Effect::Pty { .. } | Effect::Reply { .. } | Effect::Stop(_) => {
+                    None
+                }
             })
             .collect();
         let writes: Vec<Write> = outcome
             .live
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Pty { terminal, effect: PtyEffect::Write(input) } => Some(Write {
+                Effect::Pty {
+                    terminal,
+                    effect: PtyEffect::Write(input),
+                } => Some(Write {
                     terminal: *terminal,
                     origin: input.origin(),
                     bytes: input.value().clone(),
@@ -570,14 +646,19 @@ impl World {
             .collect();
         if !events.is_empty() || !writes.is_empty() {
             let node = NodeId(process.node);
-            self.facts.push_back(Fact::Handled { node, events, writes });
+            self.facts.push_back(Fact::Handled {
+                node,
+                events,
+                writes,
+            });
         }
     }
 
     fn commit_takes_time(&mut self, process: Process, begun: bool) {
         if begun {
             let takes = self.dice.between(100, 100 + self.config.commit_ms * MILLI);
-            self.agenda.put(self.now + takes, Occurrence::Committed(process));
+            self.agenda
+                .put(self.now + takes, Occurrence::Committed(process));
         }
     }
 
@@ -585,14 +666,21 @@ impl World {
         if !self.is_alive(process) {
             return;
         }
-        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let Some(node) = self.nodes.get_mut(process.node) else {
+            return;
+        };
         match node.disk.committed() {
             Ok((effects, begun)) => {
                 self.commit_takes_time(process, begun);
                 self.perform(process, effects);
             }
             Err(error) => {
-                self.handle(process, Event::CommitFailed { reason: error.to_string() });
+                self.handle(
+                    process,
+                    Event::CommitFailed {
+                        reason: error.to_string(),
+                    },
+                );
             }
         }
     }
@@ -607,7 +695,11 @@ impl World {
                 Effect::Net(effect) => self.perform_net(process, effect),
                 Effect::Pty { terminal, effect } => self.perform_pty(process, terminal, effect),
                 Effect::Reply { request, result } => {
-                    self.facts.push_back(Fact::Replied { node, request, result });
+                    self.facts.push_back(Fact::Replied {
+                        node,
+                        request,
+                        result,
+                    });
                 }
                 Effect::Emit(_) => {}
                 Effect::Stop(reason) => self.stop(process, reason),
@@ -620,13 +712,19 @@ impl World {
             let (node, data) = (NodeId(process.node), data.clone());
             self.facts.push_back(Fact::Published { node, data });
         }
-        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        let mut at = NetNow {
+            at: self.now,
+            agenda: &mut self.agenda,
+            dice: &mut self.dice,
+        };
         self.network.perform(process, effect, &mut at);
     }
 
     fn perform_pty(&mut self, process: Process, terminal: TerminalId, effect: PtyEffect) {
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(process.node) else { return };
+        let Some(node) = self.nodes.get_mut(process.node) else {
+            return;
+        };
         let soon = |event| (now + MILLI, Occurrence::Pty(process, terminal, event));
         let (at, occurrence) = match (effect, node.shells.get_mut(&terminal)) {
             (PtyEffect::Spawn(_), _) => {
@@ -641,7 +739,10 @@ impl World {
             }
             (PtyEffect::DropInput, Some(shell)) => {
                 let total = shell.withdraw();
-                (now + 50, Occurrence::Pty(process, terminal, PtyEvent::Withdrawn(total)))
+                (
+                    now + 50,
+                    Occurrence::Pty(process, terminal, PtyEvent::Withdrawn(total)),
+                )
             }
             (PtyEffect::Hangup, Some(_)) => {
                 node.shells.remove(&terminal);
@@ -656,17 +757,28 @@ impl World {
         if !self.is_alive(process) {
             return;
         }
-        let Some(node) = self.nodes.get_mut(process.node).filter(|node| !node.stuck) else { return };
-        let Some(shell) = node.shells.get_mut(&terminal).filter(|shell| shell.is_busy()) else {
+        let Some(node) = self.nodes.get_mut(process.node).filter(|node| !node.stuck) else {
+            return;
+        };
+        let Some(shell) = node
+            .shells
+            .get_mut(&terminal)
+            .filter(|shell| shell.is_busy())
+        else {
             return;
         };
         let bite = shell.take(&mut self.dice);
         let busy = shell.is_busy();
         let bytes = bite.bytes;
-        self.facts.push_back(Fact::Took { node: NodeId(process.node), terminal, bytes });
+        self.facts.push_back(Fact::Took {
+            node: NodeId(process.node),
+            terminal,
+            bytes,
+        });
         let now = self.now;
         let mut put = |delay, event| {
-            self.agenda.put(now + delay, Occurrence::Pty(process, terminal, event));
+            self.agenda
+                .put(now + delay, Occurrence::Pty(process, terminal, event));
         };
         put(30, PtyEvent::Written(bite.total));
         put(60, PtyEvent::Output(bite.output));
@@ -674,17 +786,25 @@ impl World {
             put(90, PtyEvent::Exited(ExitStatus(status)));
         }
         if busy {
-            self.agenda.put(now + 200, Occurrence::PtyTakes(process, terminal));
+            self.agenda
+                .put(now + 200, Occurrence::PtyTakes(process, terminal));
         }
     }
 
     fn stop(&mut self, process: Process, reason: StopReason) {
-        let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+        let mut at = NetNow {
+            at: self.now,
+            agenda: &mut self.agenda,
+            dice: &mut self.dice,
+        };
         self.network.end(process, false, &mut at);
         if let Some(node) = self.nodes.get_mut(process.node) {
             node.end();
         }
-        self.facts.push_back(Fact::Stopped { node: NodeId(process.node), reason });
+        self.facts.push_back(Fact::Stopped {
+            node: NodeId(process.node),
+            reason,
+        });
     }
 
     fn break_down(&mut self, fault: String) {
@@ -710,7 +830,13 @@ mod tests {
     use crate::engine::command::{Ask, ControlMode};
 
     fn world(seed: u64, links: Links) -> World {
-        World::new(WorldConfig { seed, links, commit_ms: 5, skew_ms: 1000, ..WorldConfig::default() })
+        World::new(WorldConfig {
+            seed,
+            links,
+            commit_ms: 5,
+            skew_ms: 1000,
+            ..WorldConfig::default()
+        })
     }
 
     fn run(world: &mut World, time: Duration) {
@@ -730,20 +856,44 @@ mod tests {
 
     fn ticket(world: &mut World, host: NodeId, role: Role) -> String {
         let expires_in = Some(Duration::from_secs(3600));
-        let invite = Command::CreateInvite { role, expires_in, ask: Ask::Never, addresses: true };
+        let invite = Command::CreateInvite {
+            role,
+            expires_in,
+            ask: Ask::Never,
+            addresses: true,
+        };
         world.command(host, invite).unwrap();
         run(world, Duration::from_millis(100));
         let view = world.view(host).unwrap();
-        view.invites.last().and_then(|invite| invite.ticket.clone()).unwrap()
+        view.invites
+            .last()
+            .and_then(|invite| invite.ticket.clone())
+            .unwrap()
     }
 
     fn say(world: &mut World, node: NodeId, text: &str) {
         let (text, mentions) = (text.to_owned(), Vec::new());
-        world.command(node, Command::PostMessage { text, reply: None, mentions, anchor: None }).unwrap();
+        world
+            .command(
+                node,
+                Command::PostMessage {
+                    text,
+                    reply: None,
+                    mentions,
+                    anchor: None,
+                },
+            )
+            .unwrap();
     }
 
     fn texts(world: &mut World, node: NodeId) -> Vec<String> {
-        world.view(node).unwrap().messages.iter().map(|message| message.text.clone()).collect()
+        world
+            .view(node)
+            .unwrap()
+            .messages
+            .iter()
+            .map(|message| message.text.clone())
+            .collect()
     }
 
     /// A host, two guests, and words of each.
@@ -774,7 +924,14 @@ mod tests {
 
     #[test]
     fn words_arrive_over_links_that_lose_double_and_cut() {
-        let links = Links { loss: 20, duplicate: 20, reorder: 20, cut: 2, mute: 20, ..Links::default() };
+        let links = Links {
+            loss: 20,
+            duplicate: 20,
+            reorder: 20,
+            cut: 2,
+            mute: 20,
+            ..Links::default()
+        };
         let mut world = three_talk(2, links);
 
         for node in world.nodes() {
@@ -784,7 +941,11 @@ mod tests {
 
     #[test]
     fn equal_seeds_give_equal_worlds_and_others_do_not() {
-        let links = Links { loss: 10, cut: 1, ..Links::default() };
+        let links = Links {
+            loss: 10,
+            cut: 1,
+            ..Links::default()
+        };
 
         assert_eq!(three_talk(3, links).trace(), three_talk(3, links).trace());
         assert_ne!(three_talk(3, links).trace(), three_talk(4, links).trace());

@@ -1119,7 +1119,11 @@ fn deliver(
             let of = usize::from(settled.author.0[0]) - 1;
             // What a waiting change lacks depends on when it is asked; that it waits does not.
             let waits = matches!(settled.verdict, Verdict::Held { .. });
-            let verdict = if waits { Verdict::Held { missing: vec![] } } else { settled.verdict };
+            let verdict = if waits {
+                Verdict::Held { missing: vec![] }
+            } else {
+                settled.verdict
+            };
             verdicts.insert((of, settled.position), verdict);
         }
     }

@@ -172,7 +172,9 @@ async fn print_events(context: &Context, handle: &Handle) {
     let collecting = hub.collect(handle.clone(), handle.events());
     let printing = async {
         while let Some(envelope) = reader.next().await {
-            context.output.value(&serde_json::to_value(&*envelope).unwrap_or_default());
+            context
+                .output
+                .value(&serde_json::to_value(&*envelope).unwrap_or_default());
         }
     };
     tokio::join!(collecting, printing);

@@ -1,0 +1,235 @@
+//! What goes wrong is told by code, in words, with what to do next; nothing panics.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Machine, Ran, User};
+
+/// A ticket that is good, of a host that still runs.
+fn with_a_ticket(test: impl Fn(&User, &str)) {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    test(&machine.user("guest"), &ada.ticket());
+}
+
+/// Joins, with and without `--json`, and is refused both times.
+#[track_caller]
+fn refused(guest: &User, ticket: &str, exit: i32, code: &str) {
+    let words = ["join", "--headless", "--no-mdns", ticket];
+    guest.refused(&words, exit, code);
+    guest.run(&[&words[..], &["--json"]].concat()).is_json_refusal(exit, code);
+    assert!(guest.files().iter().all(|file| !file.ends_with("store.redb")), "a store was left");
+}
+
+#[test]
+fn a_bad_ticket_is_told_by_what_is_wrong_with_it() {
+    with_a_ticket(|guest, ticket| {
+        refused(guest, "", 4, "ticket-empty");
+        refused(guest, "  ", 4, "ticket-empty");
+        refused(guest, "hello", 4, "ticket-foreign");
+        refused(guest, "https://example.org/join", 4, "ticket-foreign");
+        refused(guest, &ticket[..ticket.len() - 9], 4, "ticket-truncated");
+        refused(guest, &ticket[..20], 4, "ticket-truncated");
+        let middle = ticket.len() / 2;
+        let other = if &ticket[middle..=middle] == "a" { "b" } else { "a" };
+        let mistyped = format!("{}{other}{}", &ticket[..middle], &ticket[middle + 1..]);
+        refused(guest, &mistyped, 4, "ticket-malformed");
+        refused(guest, &format!("{ticket}{}", "a".repeat(9000)), 4, "ticket-too-long");
+        refused(guest, &ticket.replacen("cp2p1", "cp2p2", 1), 9, "version-mismatch");
+    });
+}
+
+#[test]
+fn no_ticket_at_all_is_a_mistake_in_usage() {
+    let guest = Machine::new();
+    let guest = guest.user("guest");
+
+    guest.refused(&["join", "--headless"], 2, "ticket-missing");
+    let empty = guest.run_with(&["join", "--headless", "-"], b"");
+    empty.is_refusal(4, "ticket-empty");
+    let long = guest.run_with(&["join", "--headless", "-"], &[b'a'; 100_000]);
+    assert_eq!(long.code, 4, "{}", long.err);
+}
+
+#[test]
+fn an_expired_ticket_is_refused_by_the_joiner_and_by_the_host() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--expires", "1s"], &["cat"]);
+    std::thread::sleep(Duration::from_millis(1_500));
+
+    refused(&machine.user("guest"), &ada.ticket(), 4, "ticket-expired");
+}
+
+#[test]
+fn a_host_that_is_away_is_told_within_the_time_given() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &[], &["cat"]);
+    ada.is_killed();
+    let guest = machine.user("guest");
+    let begun = Instant::now();
+
+    let words = ["join", "--headless", "--no-mdns", "--timeout", "3s", &ada.ticket()];
+    let why = guest.refused(&words, 5, "peer-unreachable");
+
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{why}");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?} {why}", begun.elapsed());
+    let ran = guest.run(&words);
+    assert!(ran.err.contains("waiting"), "after a second it says what it waits for: {}", ran.err);
+    guest.refused(&["resume", "--headless"], 3, "no-session");
+}
+
+#[test]
+fn without_a_terminal_the_full_screen_is_refused() {
+    with_a_ticket(|guest, ticket| {
+        guest.refused(&["join", "--no-mdns", ticket], 2, "no-terminal");
+        guest.run(&["join", "--no-mdns", ticket, "--color", "never"]).is_refusal(2, "no-terminal");
+        guest.refused(&["resume"], 2, "no-terminal");
+    });
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_written_is_named() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    let file = machine.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    // Not even root makes folders there.
+    let kernels = "/proc/collab-p2p";
+
+    for folder in [file.join("state").display().to_string(), kernels.to_owned()] {
+        let words = ["--state-dir", &folder, "share", "--headless", "--", "cat"];
+        let why = ada.refused(&words, 8, "state-unwritable");
+        assert!(why.contains(folder.split("/state").next().unwrap()), "{why}");
+        let words = ["--state-dir", &folder, "share", "--json", "--", "cat"];
+        ada.run(&words).is_json_refusal(8, "state-unwritable");
+    }
+}
+
+#[test]
+fn verbs_without_a_node_say_so() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    for verb in [
+        &["who"][..],
+        &["status"],
+        &["screen"],
+        &["chat"],
+        &["chat", "hello"],
+        &["type", "x"],
+        &["control", "status"],
+        &["invite", "list"],
+        &["leave"],
+        &["stop"],
+        &["approve", "bob"],
+    ] {
+        ada.refused(verb, 3, "no-session");
+    }
+    assert_eq!(ada.json(&["list"]).to_string().matches("session\":").count(), 0);
+}
+
+#[test]
+fn which_of_several_sessions_is_asked() {
+    let machine = Machine::new();
+    let user = machine.user("ada");
+    let first = user.share(&["--title", "first"], &["cat"]);
+    let second = user.share(&["--title", "second"], &["cat"]);
+
+    let why = user.refused(&["who"], 6, "which-session");
+
+    assert!(why.contains("first") && why.contains("second"), "{why}");
+    let title = |named: &str| user.json(&["-s", named, "status"])["session"]["title"].clone();
+    assert_eq!(title("FIRST"), "first");
+    assert_eq!(title(&second.ready["session"].as_str().unwrap()[..8]), "second");
+    user.refused(&["-s", "third", "who"], 3, "no-session");
+    let mut command = user.command(&["status"]);
+    command.env("COLLAB_P2P_SESSION", first.ready["session"].as_str().unwrap());
+    let ran = crate::harness::finish(command, b"");
+    assert!(ran.out.contains("first"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
+fn somebody_or_something_unknown_is_not_found() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    ada.refused(&["control", "grant", "nobody"], 3, "no-participant");
+    ada.refused(&["approve", "nobody"], 3, "no-approval");
+    ada.refused(&["-t", "ffffff", "type", "x"], 3, "no-terminal-shared");
+    ada.refused(&["invite", "show", "ffffff"], 3, "no-invite");
+}
+
+#[test]
+fn two_of_the_same_name_are_told_apart_by_id() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    let first = machine.join("bob", &ada.ticket());
+    let _second = machine.join("bob", &ada.ticket());
+    crate::harness::eventually("both are there", crate::harness::SOON, || {
+        let who = ada.who();
+        let both = who.iter().filter(|(name, _)| name == "bob").count() == 2;
+        both.then_some(()).ok_or_else(|| format!("{who:?}"))
+    });
+
+    let why = ada.refused(&["control", "grant", "bob"], 6, "which-participant");
+
+    assert!(why.contains(&first.member()), "{why}");
+    ada.does(&["control", "grant", &first.member()[..8]]);
+}
+
+#[test]
+fn mistakes_in_usage_end_with_2() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    for words in [
+        &["frobnicate"][..],
+        &[],
+        &["share", "--frobnicate"],
+        &["share", "--size", "1x1"],
+        &["share", "--expires", "soon"],
+        &["share", "--ask", "--accept"],
+        &["share", "--listen", "here"],
+        &["share", "--name", "", "--headless", "--", "cat"],
+        &["type"],
+        &["control"],
+        &["control", "grant"],
+        &["join", "--timeout", "never", "x"],
+    ] {
+        ada.refused(words, 2, "usage");
+        ada.run(&[words, &["--json"]].concat()).is_json_refusal(2, "usage");
+    }
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_named() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    let ran: Ran = ada.run(&["share", "--headless", "--no-mdns", "--", "no-such-program"]);
+
+    ran.is_refusal(1, "command-failed");
+    assert!(ran.err.contains("no-such-program"), "{}", ran.err);
+}
+
+#[test]
+fn a_ticket_file_is_never_overwritten() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    std::fs::write(ada.home().join("t"), "mine").unwrap();
+
+    let words = ["share", "--headless", "--no-mdns", "--ticket-file", "t", "--", "cat"];
+    ada.refused(&words, 1, "file-exists");
+
+    assert_eq!(std::fs::read_to_string(ada.home().join("t")).unwrap(), "mine");
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+
+    let words = ["share", "--headless", "--no-mdns", "--listen", &addr, "--", "cat"];
+    ada.refused(&words, 1, "listen-failed");
+}

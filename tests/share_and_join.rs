@@ -1,0 +1,305 @@
+//! Sharing a terminal and joining it by ticket: one process shares, others show the same screen, and all end with
+//! the shared command.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::{Machine, SOON, eventually, same_screen};
+
+#[test]
+fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    let words = ["share", "--no-mdns", "--ticket-file", "ticket", "--", "cat"];
+    let mut child = ada.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ticket = lines.next().unwrap().unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+        nix::sys::signal::Signal::SIGTERM,
+    )
+    .unwrap();
+    let more: Vec<String> = lines.map(Result::unwrap).collect();
+    let status = child.wait().unwrap();
+
+    assert!(ticket.starts_with("cp2p1"), "{ticket}");
+    assert!(ticket.len() <= 700, "{} characters", ticket.len());
+    assert!(ticket.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+    assert_eq!(more, [""; 0]);
+    assert_eq!(status.code(), Some(143));
+    let file = std::fs::read_to_string(ada.home().join("ticket")).unwrap();
+    assert_eq!(file.trim_end(), ticket);
+}
+
+#[test]
+fn a_guest_sees_the_screen_of_the_host() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--title", "demo"], &["sh", "-c", "printf 'one\\ntwo'; cat"]);
+
+    let bob = machine.join("bob", &ada.ticket());
+
+    assert_eq!(bob.ready["role"], "viewer");
+    assert_eq!(bob.ready["title"], "demo");
+    assert_eq!(bob.ready["session"], ada.ready["session"]);
+    assert_ne!(bob.ready["member"], ada.ready["member"]);
+    bob.sees("one\ntwo");
+    let screen = same_screen(&[&ada, &bob]);
+    assert_eq!((&screen["cols"], &screen["rows"]), (&json!(80), &json!(24)));
+    assert_eq!(screen["cursor"]["x"], 3);
+    assert_eq!(screen["cursor"]["y"], 1);
+}
+
+#[test]
+fn a_late_guest_sees_what_was_there_before() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["sh", "-c", "echo before; cat"]);
+    ada.sees("before");
+    let _bob = machine.join("bob", &ada.ticket());
+    ada.does(&["type", "more\n"]);
+
+    let cleo = machine.join("cleo", &ada.ticket());
+
+    cleo.sees("before\nmore");
+}
+
+#[test]
+fn colours_wide_characters_and_a_title_arrive_as_they_are() {
+    let machine = Machine::new();
+    let script = "printf '\\033]0;the title\\007\\033[1;38;2;1;2;3mA\\033[0m\\346\\227\\245b\\033[4 q'; cat";
+    let ada = machine.share("ada", &[], &["sh", "-c", script]);
+
+    let bob = machine.join("bob", &ada.ticket());
+
+    bob.sees("A\u{65e5}b");
+    let screen = same_screen(&[&ada, &bob]);
+    assert_eq!(screen["title"], "the title");
+    assert_eq!(screen["cursor"]["shape"], "underline");
+    let row = screen["lines"][0].as_array().unwrap();
+    assert_eq!(row[0], json!({"x": 0, "w": 1, "text": "A", "fg": "#010203", "attrs": ["bold"]}));
+    assert_eq!(row[1], json!({"x": 1, "w": 2, "text": "\u{65e5}"}));
+    assert_eq!(row[2], json!({"x": 3, "w": 1, "text": "b"}));
+}
+
+#[test]
+fn the_exit_status_reaches_every_viewer_and_the_session_ends_for_all() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &["--return"], &["sh", "-c", "read line; exit 7"]);
+    let mut bob = machine.join("bob", &ada.ticket());
+    let mut cleo = machine.join("cleo", &ada.ticket());
+    bob.finds("cleo", "online", SOON);
+
+    ada.does(&["type", "go", "--enter"]);
+
+    assert_eq!(ada.ends(), 7);
+    for guest in [&mut bob, &mut cleo] {
+        assert_eq!(guest.event("terminal.closed")["status"], 7);
+        assert_eq!(guest.ends(), 0);
+        assert!(guest.stderr().contains("status 7"), "{}", guest.stderr());
+    }
+}
+
+#[test]
+fn stop_ends_the_session_for_everybody_and_leave_only_for_oneself() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &[], &["cat"]);
+    let mut bob = machine.join("bob", &ada.ticket());
+    let mut cleo = machine.join("cleo", &ada.ticket());
+
+    bob.does(&["leave"]);
+
+    assert_eq!(bob.ends(), 0);
+    eventually("bob is no participant any more, or gone", SOON, || {
+        let who = ada.who();
+        let there = who.iter().any(|(name, status)| name == "bob" && status != "gone");
+        if there { Err(format!("{who:?}")) } else { Ok(()) }
+    });
+    cleo.does(&["who"]);
+    ada.does(&["stop"]);
+    assert_eq!(ada.ends(), 0);
+    assert_eq!(cleo.ends(), 0);
+    let nothing = cleo.user.refused(&["resume", "--headless"], 3, "no-session");
+    assert!(!nothing.is_empty());
+}
+
+#[test]
+fn only_the_owner_stops_the_session() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    let bob = machine.join("bob", &ada.ticket());
+
+    bob.refused(&["stop"], 4, "not-permitted");
+
+    bob.does(&["who"]);
+    ada.does(&["who"]);
+}
+
+#[test]
+fn a_ticket_is_read_from_stdin_from_the_environment_and_from_a_pasted_line() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    let ticket = ada.ticket();
+    let words = ["join", "--headless", "--json", "--no-mdns", "--timeout", "20s"];
+
+    for (given, env, stdin) in [
+        (vec!["-"], None, Some(format!("{ticket}\n"))),
+        (vec![], Some(ticket.clone()), None),
+        (vec!["collab-p2p", "join"], None, None),
+        (vec![], None, Some(String::new())),
+    ] {
+        let guest = machine.user("guest");
+        let mut command = guest.command(&words);
+        match (&env, &stdin) {
+            (None, None) => {
+                command.args(given).arg(&ticket);
+            }
+            (None, Some(empty)) if empty.is_empty() => {
+                command.arg(format!("  'collab-p2p:{ticket}' "));
+            }
+            (None, Some(_)) => {
+                command.args(given);
+            }
+            (Some(ticket), _) => {
+                command.env("COLLAB_P2P_TICKET", ticket);
+            }
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut input, stdin.unwrap_or_default().as_bytes()).unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(first.contains(r#""event":"ready""#), "{first}");
+    }
+}
+
+#[test]
+fn a_second_join_of_the_same_user_is_a_member_of_its_own() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    let second = ada.user.join(&ada.ticket(), &[]);
+
+    assert_ne!(second.ready["member"], ada.ready["member"]);
+    // Without --member the host is meant, with it the other.
+    let me = |flags: &[&str]| ada.json(&[flags, &["status"]].concat())["session"]["me"]["id"].clone();
+    assert_eq!(me(&[]), ada.ready["member"]);
+    assert_eq!(me(&["--member", &second.member()]), second.ready["member"]);
+}
+
+#[test]
+fn joining_again_resumes_the_membership_that_is_here() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    let mut bob = machine.join("bob", &ada.ticket());
+    let member = bob.member();
+    assert_eq!(bob.gets(nix::sys::signal::Signal::SIGTERM), 143);
+
+    let again = bob.user.join(&ada.ticket(), &[]);
+
+    assert_eq!(again.member(), member);
+    ada.finds("bob", "online", SOON);
+    assert_eq!(ada.who().iter().filter(|(name, _)| name == "bob").count(), 1);
+}
+
+#[test]
+fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--role", "editor"], &["cat"]);
+    let ticket = ada.ticket();
+    let guests = ["bob", "cleo"].map(|name| {
+        let user = machine.user(name);
+        let words = ["join", "--headless", "--json", "--no-mdns", "--name", name, &ticket];
+        let child = user
+            .command(&words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        (user, child)
+    });
+    eventually("both wait", SOON, || {
+        let status = ada.does(&["status"]);
+        let both = status.matches("wants in as editor").count() == 2;
+        both.then_some(()).ok_or(status)
+    });
+
+    ada.does(&["approve", "bob"]);
+    ada.does(&["deny", "cleo"]);
+
+    let [(bob, mut first), (_, second)] = guests;
+    ada.finds("bob", "online", SOON);
+    eventually("bob is an editor", SOON, || {
+        let ran = bob.run(&["status", "--json"]);
+        ran.out.contains(r#""role":"editor""#).then_some(()).ok_or(ran.out + &ran.err)
+    });
+    let refused = second.wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(4));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains(r#""code":"admission-refused""#) || told.contains(r#""code":"denied""#), "{told}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn the_size_is_what_the_host_says() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--size", "100x30"], &["sh", "-c", "stty size; cat"]);
+
+    let bob = machine.join("bob", &ada.ticket());
+
+    bob.sees("30 100");
+    let screen = bob.json(&["screen"]);
+    assert_eq!((&screen["cols"], &screen["rows"]), (&json!(100), &json!(30)));
+}
+
+#[test]
+fn a_shared_shell_knows_that_it_is_shared_and_does_not_share_again() {
+    let machine = Machine::new();
+    let script = "echo T=$TERM C=$COLORTERM M=$TMUX S=$COLLAB_P2P; cat";
+    let ada = machine.share("ada", &[], &["sh", "-c", script]);
+
+    ada.sees("T=xterm-256color C=truecolor M= S=1");
+
+    let mut command = ada.command(&["share", "--", "cat"]);
+    command.env("COLLAB_P2P", "1");
+    crate::harness::finish(command, b"").is_refusal(2, "nested");
+}
+
+#[test]
+fn a_flood_ends_in_the_same_screen_for_all() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["sh", "-c", "read go; seq 1 200000; echo done; cat"]);
+    let bob = machine.join("bob", &ada.ticket());
+    let cleo = machine.join("cleo", &ada.ticket());
+
+    ada.does(&["type", "go", "--enter"]);
+
+    eventually("the flood is over", Duration::from_secs(60), || {
+        let screen = bob.screen();
+        screen.contains("200000\ndone").then_some(()).ok_or(screen)
+    });
+    same_screen(&[&ada, &bob, &cleo]);
+}
+
+#[test]
+fn invitations_are_made_listed_and_shown() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    let made = ada.json(&["invite", "create", "--role", "editor", "--accept", "--expires", "10m"]);
+    let ticket = made["ticket"].as_str().unwrap();
+
+    assert_eq!(made["join_command"], format!("collab-p2p join {ticket}"));
+    assert_eq!(made["role"], "editor");
+    assert_eq!(ada.does(&["invite", "show"]).trim_end(), ticket);
+    let list = ada.does(&["invite", "list"]);
+    assert!(list.contains("editor") && list.contains("viewer"), "{list}");
+    assert!(!list.contains("cp2p1"), "{list}");
+    let bob = machine.join("bob", ticket);
+    assert_eq!(bob.ready["role"], "editor");
+}
