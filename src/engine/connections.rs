@@ -693,7 +693,11 @@ impl Connections {
     /// Dials whom it is time to dial: hosts first, then those who failed least. Of dials that follow a failure
     /// there are [`DIALS_PER_MINUTE_MAX`] a minute, so that many absent members cost little.
     fn dial_due(&mut self, now: Mono, out: &mut Vec<LinkOutput>) {
-        while self.redials.front().is_some_and(|at| *at + ms(60_000) <= now) {
+        while self
+            .redials
+            .front()
+            .is_some_and(|at| *at + ms(60_000) <= now)
+        {
             self.redials.pop_front();
         }
         let mut due: Vec<(bool, u32, MemberId)> = self
@@ -708,7 +712,9 @@ impl Connections {
             .collect();
         due.sort_unstable();
         for (_, failures, id) in due {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
             if failures > 0 {
                 if self.redials.len() >= DIALS_PER_MINUTE_MAX {
                     peer.next_dial = self.redials.front().map(|at| *at + ms(60_000));
@@ -939,9 +945,21 @@ mod tests {
         for number in 10..60 {
             let peer = MemberId([number; 32]);
             let addr: Addr = format!("/ip4/10.0.0.{number}/tcp/1").parse().unwrap();
-            let found = LinkInput::Discovered { peer, addrs: &[addr], source: Source::Mdns };
+            let found = LinkInput::Discovered {
+                peer,
+                addrs: &[addr],
+                source: Source::Mdns,
+            };
             handle(&mut here, found, Mono(0), &mut out);
-            handle(&mut here, LinkInput::DialFailed { peer, reason: "refused" }, Mono(0), &mut out);
+            handle(
+                &mut here,
+                LinkInput::DialFailed {
+                    peer,
+                    reason: "refused",
+                },
+                Mono(0),
+                &mut out,
+            );
         }
         assert_eq!(dials(&out), 50);
         out.clear();
@@ -956,15 +974,32 @@ mod tests {
     fn a_terminals_host_is_dialled_before_others_who_failed_less() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(&mut here, LinkInput::Wanted([SMALLER, GREATER].into()), Mono(0), &mut out);
-        handle(&mut here, LinkInput::First([GREATER].into()), Mono(0), &mut out);
+        handle(
+            &mut here,
+            LinkInput::Wanted([SMALLER, GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        handle(
+            &mut here,
+            LinkInput::First([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
         let addr: Addr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
         for peer in [SMALLER, GREATER] {
-            let found = LinkInput::Discovered { peer, addrs: &[addr], source: Source::Ticket };
+            let found = LinkInput::Discovered {
+                peer,
+                addrs: &[addr],
+                source: Source::Ticket,
+            };
             handle(&mut here, found, Mono(0), &mut out);
         }
         for _ in 0..3 {
-            let failed = LinkInput::DialFailed { peer: GREATER, reason: "refused" };
+            let failed = LinkInput::DialFailed {
+                peer: GREATER,
+                reason: "refused",
+            };
             handle(&mut here, failed, Mono(0), &mut out);
         }
         out.clear();

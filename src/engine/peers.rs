@@ -198,7 +198,9 @@ impl Engine {
         }
         member.alone = false;
         self.link(LinkInput::AnybodyWanted(false), context);
-        let Phase::Member(member) = &mut self.phase else { return };
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
         member.sync.up(peer, &member.replica, &mut out);
         let have = member.board.known(member.me());
@@ -1070,7 +1072,10 @@ impl Member {
     /// The members at whose machines terminals run.
     fn hosts(&self) -> BTreeSet<MemberId> {
         let viewed = self.terminals.viewed.values();
-        viewed.filter(|viewed| viewed.open).map(|viewed| viewed.host).collect()
+        viewed
+            .filter(|viewed| viewed.open)
+            .map(|viewed| viewed.host)
+            .collect()
     }
 
     /// Publishes own presence if it is time.
