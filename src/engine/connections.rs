@@ -88,10 +88,13 @@ pub enum LinkInput<'a> {
         /// Until when it may stay.
         until: Mono,
     },
-    /// An admission on this connection is done: it is closed, and dialled anew as soon as it is gone.
+    /// An admission on this connection is done: it is closed. Whoever was let in dials anew as soon as it is
+    /// gone; whoever was not, after a pause that grows.
     Finished {
         /// Which.
         conn: ConnId,
+        /// Whether both sides know each other as members now.
+        welcome: bool,
     },
     /// The peer answered our heartbeat.
     RoundTrip {
@@ -251,7 +254,7 @@ impl Connections {
             LinkInput::Hello { conn, instance } => self.hello(conn, instance, now, out),
             LinkInput::Heard { conn } => self.heard(conn, now),
             LinkInput::Waits { conn, until } => self.waits(conn, until),
-            LinkInput::Finished { conn } => self.finished(conn, out),
+            LinkInput::Finished { conn, welcome } => self.finished(conn, welcome, out),
             LinkInput::RoundTrip { conn, micros } => self.round_trip(conn, micros),
             LinkInput::Networks(networks) => self.networks_changed(networks, now),
             LinkInput::AddressExpired => self.address_expired(now, out),
@@ -522,12 +525,12 @@ impl Connections {
                     .map(|link| (link.instance, link.rank(self.me), *conn))
             });
         let Some(best) = best else { return };
+        self.activate(best, out);
         for other in self.with(&peer) {
             if other != best && self.loses(other, best) {
                 self.close(other, out);
             }
         }
-        self.activate(best, out);
     }
 
     /// Whether `other` is to be closed now that `best` is known: it has said hello (so both sides know both),
@@ -573,9 +576,9 @@ impl Connections {
         }
     }
 
-    fn finished(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
+    fn finished(&mut self, conn: ConnId, welcome: bool, out: &mut Vec<LinkOutput>) {
         if let Some(link) = self.links.get_mut(&conn) {
-            link.finished = true;
+            link.finished = welcome;
         }
         self.close(conn, out);
     }

@@ -40,8 +40,7 @@ impl Engine {
             context.net(NetEffect::Subscribe(member.replica.log_topic()));
         }
         context.net(NetEffect::Subscribe(member.replica.presence_topic()));
-        // While nobody is connected any member will do, in a large session too.
-        self.link(LinkInput::AnybodyWanted(true), context);
+        self.look_for_anybody(context);
         self.tell_members(context);
         let Phase::Member(member) = &self.phase else {
             return;
@@ -91,6 +90,14 @@ impl Engine {
         for peer in all {
             self.tell(peer, &PeerMessage::Addresses(vec![own.clone()]), context);
         }
+    }
+
+    /// While no other member is connected, though there are some, any will do: in a large session others than
+    /// the neighbours, and those that were admitted elsewhere.
+    fn look_for_anybody(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else { return };
+        let lonely = member.members.len() > 1 && self.links.up().next().is_none();
+        self.link(LinkInput::AnybodyWanted(lonely), context);
     }
 
     /// Sends a message on the control stream of the connection that carries a peer's traffic.
@@ -152,7 +159,7 @@ impl Engine {
                 let me = member.me();
                 let machine = Presenter::new(me, peer, discovery, context.now, context.entropy);
                 let machine = DoorKind::Presenter(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine });
+                member.doors.insert(stream, Door { conn, machine, refused: false });
                 self.feed_door(stream, AdmissionInput::Opened, context);
             }
             Phase::Over => {}
@@ -229,8 +236,7 @@ impl Engine {
         context.emit(Some(actor), What::PeerDisconnected { peer });
         self.synced(out, context);
         self.terminals_down(peer, context);
-        let lonely = self.links.up().next().is_none();
-        self.link(LinkInput::AnybodyWanted(lonely), context);
+        self.look_for_anybody(context);
     }
 
     /// Does what catch-up asks.
@@ -287,7 +293,7 @@ impl Engine {
                 let loopback = path == Path::Loopback;
                 let machine = Sponsor::new(member.me(), peer, loopback, context.now);
                 let machine = DoorKind::Sponsor(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine });
+                member.doors.insert(stream, Door { conn, machine, refused: false });
                 Use::Admission
             }
             (Phase::Member(_), Lane::Control) => Use::Control,
@@ -856,10 +862,11 @@ impl Engine {
             }
             AdmissionOutput::Refused(refusal) => self.door_refused(conn, &refusal, context),
             AdmissionOutput::Close => {
-                if let Some(member) = self.member_mut() {
-                    member.doors.remove(&stream);
-                }
-                self.close_admission(stream, conn, context);
+                let peer = self.links.link(conn).map(|link| link.peer);
+                let Phase::Member(member) = &mut self.phase else { return };
+                let welcome = peer.is_some_and(|peer| member.members.contains(&peer));
+                let refused = member.doors.remove(&stream).is_some_and(|door| door.refused);
+                self.close_admission(stream, (conn, welcome && !refused), context);
             }
             AdmissionOutput::Waits | AdmissionOutput::Joined(_) => {}
         }
