@@ -108,7 +108,11 @@ fn two_who_were_alone_with_their_words_agree_afterwards() {
     bob.hears("ada alone");
     eventually("both have one order", SOON, || {
         let (a, b) = (texts(&ada), texts(&bob));
-        if a == b { Ok(()) } else { Err(format!("{a:?} {b:?}")) }
+        if a == b {
+            Ok(())
+        } else {
+            Err(format!("{a:?} {b:?}"))
+        }
     });
 }
 
@@ -143,13 +147,20 @@ fn resume_means_the_most_recent_membership_and_says_when_there_is_none() {
     drop(running);
 
     let words = ["resume", "first", "--headless", "--json"];
-    let mut child = ada.command(&words).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = ada
+        .command(&words)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.contains(first.ready["session"].as_str().unwrap()), "{line}");
+    assert!(
+        line.contains(first.ready["session"].as_str().unwrap()),
+        "{line}"
+    );
 }
 
 #[test]

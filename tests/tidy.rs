@@ -57,7 +57,12 @@ fn sources(part: &str) -> Vec<PathBuf> {
 fn code_of(text: &str) -> Vec<(usize, String)> {
     let mut code = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        if line == "#[cfg(test)]" && text.lines().nth(number + 1).is_some_and(|next| next.starts_with("mod tests {")) {
+        if line == "#[cfg(test)]"
+            && text
+                .lines()
+                .nth(number + 1)
+                .is_some_and(|next| next.starts_with("mod tests {"))
+        {
             break;
         }
         let line = line.split_once("//").map_or(line, |(before, _)| before);
@@ -73,7 +78,10 @@ fn place(file: &Path, line: usize) -> String {
 /// Parts named after `crate::` in a line, in groups too: `crate::{node, ui::x}`.
 fn imported(line: &str) -> Vec<String> {
     let word = |text: &str| -> String {
-        text.trim_start().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+        text.trim_start()
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect()
     };
     let mut parts = Vec::new();
     for after in line.split("crate::").skip(1) {
@@ -128,18 +136,31 @@ fn every_part_of_the_house_stands_in_the_table() {
         .collect();
     parts.retain(|part| part != "main" && part != "lib");
 
-    let known: BTreeSet<String> = MAY_IMPORT.iter().map(|(part, _)| (*part).to_owned()).collect();
+    let known: BTreeSet<String> = MAY_IMPORT
+        .iter()
+        .map(|(part, _)| (*part).to_owned())
+        .collect();
     assert_eq!(parts, known);
 }
 
 #[test]
 fn the_search_for_imports_finds_them_in_every_form() {
     assert_eq!(imported("use crate::node::Handle;"), ["node"]);
-    assert_eq!(imported("use crate::{node, ui::{a, b}, engine};"), ["node", "ui", "engine"]);
-    assert_eq!(imported("let x = crate::net::X(crate::ui::y);"), ["net", "ui"]);
+    assert_eq!(
+        imported("use crate::{node, ui::{a, b}, engine};"),
+        ["node", "ui", "engine"]
+    );
+    assert_eq!(
+        imported("let x = crate::net::X(crate::ui::y);"),
+        ["net", "ui"]
+    );
     assert_eq!(imported("use super::x;"), [""; 0]);
     let text = "a\n// crate::net\n#[cfg(test)]\nmod tests {\nuse crate::net;";
-    assert!(code_of(text).iter().all(|(_, line)| imported(line).is_empty()));
+    assert!(
+        code_of(text)
+            .iter()
+            .all(|(_, line)| imported(line).is_empty())
+    );
 }
 
 #[test]
@@ -175,7 +196,10 @@ fn only_the_clock_of_the_node_and_the_settings_touch_the_world_directly() {
     for file in ["src/node/clock.rs", "src/cli/config.rs"] {
         assert!(lifted.contains(file), "{file} is the one place that may");
     }
-    assert!(lifted.iter().all(|file| !file.starts_with("src/engine")), "{lifted:?}");
+    assert!(
+        lifted.iter().all(|file| !file.starts_with("src/engine")),
+        "{lifted:?}"
+    );
 }
 
 #[test]
@@ -193,7 +217,10 @@ fn every_error_code_is_explained() {
         .iter()
         .filter(|code| !explained.contains(&format!("`{code}`")))
         .collect();
-    assert!(missing.is_empty(), "docs/ERRORS.md says nothing about {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "docs/ERRORS.md says nothing about {missing:?}"
+    );
 }
 
 #[test]
@@ -201,14 +228,21 @@ fn every_test_file_is_run() {
     let main = read("tests/main.rs");
     let lab = read("tests/lab.rs");
     for file in files_below(&root().join("tests")) {
-        let name = file.strip_prefix(root().join("tests")).unwrap().display().to_string();
+        let name = file
+            .strip_prefix(root().join("tests"))
+            .unwrap()
+            .display()
+            .to_string();
         let module = file.file_stem().unwrap().to_str().unwrap();
         let listed = match name.as_str() {
             "main.rs" | "lab.rs" | "harness/mod.rs" | "harness/window.rs" => true,
             lab_file if lab_file.starts_with("lab/") => lab.contains(&format!("\"{lab_file}\"")),
             _ => main.contains(&format!("mod {module};")),
         };
-        assert!(listed, "tests/{name} is in neither tests/main.rs nor tests/lab.rs");
+        assert!(
+            listed,
+            "tests/{name} is in neither tests/main.rs nor tests/lab.rs"
+        );
     }
 }
 
@@ -224,7 +258,9 @@ fn nothing_is_left_for_later() {
     let mut wrong = Vec::new();
     for folder in ["src", "tests", "examples", "benches", "simulations", "docs"] {
         for file in files_below(&root().join(folder)) {
-            let Ok(text) = std::fs::read_to_string(&file) else { continue };
+            let Ok(text) = std::fs::read_to_string(&file) else {
+                continue;
+            };
             for (number, line) in text.lines().enumerate() {
                 if left.iter().any(|word| line.contains(word.as_str())) {
                     wrong.push(format!("{}: {line}", place(&file, number + 1)));
@@ -246,12 +282,18 @@ fn every_dependency_has_its_reason() {
                 inside = line.ends_with("dependencies]");
             }
             let begins = line.split_once(" = ").is_some_and(|(name, _)| {
-                name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+                name.chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
             });
             if inside && begins {
                 // A group of lines may share the reason above it.
-                let above = lines[..number].iter().rev().take_while(|above| !above.is_empty());
-                let explained = above.take(4).any(|above| above.trim_start().starts_with("# - "));
+                let above = lines[..number]
+                    .iter()
+                    .rev()
+                    .take_while(|above| !above.is_empty());
+                let explained = above
+                    .take(4)
+                    .any(|above| above.trim_start().starts_with("# - "));
                 assert!(explained, "{manifest}:{}: {line}", number + 1);
             }
         }

@@ -75,7 +75,10 @@ impl Window {
         let seen = self.seen();
         let screen = seen.emulator.screen();
         let (_, cols) = screen.size();
-        screen.rows(0, cols).map(|row| row.trim_end().to_owned()).collect()
+        screen
+            .rows(0, cols)
+            .map(|row| row.trim_end().to_owned())
+            .collect()
     }
 
     /// Everything that was ever written into the window.
@@ -108,10 +111,14 @@ impl Window {
     /// Waits until the window shows this no longer.
     #[track_caller]
     pub(crate) fn hides(&self, text: &str) {
-        eventually(&format!("the window shows {text:?} no longer"), SOON, || {
-            let rows = self.rows().join("\n");
-            (!rows.contains(text)).then_some(()).ok_or(rows)
-        });
+        eventually(
+            &format!("the window shows {text:?} no longer"),
+            SOON,
+            || {
+                let rows = self.rows().join("\n");
+                (!rows.contains(text)).then_some(()).ok_or(rows)
+            },
+        );
     }
 
     /// Sends a signal to the program.
