@@ -33,10 +33,11 @@ as() {
 
 # Starts a node in the background and waits for its first line.
 serve() {
-    local who=$1
-    shift
-    printf '%s$ collab-p2p %s\n' "$who" "$(cut -c1-90 <<<"$*")" >&2
-    "$COLLAB_P2P" --state-dir "$place/$who" "$@" --name "$who" --headless >"$place/$who.out" 2>"$place/$who.err" &
+    local who=$1 verb=$2
+    shift 2
+    printf '%s$ collab-p2p %s %s\n' "$who" "$verb" "$(cut -c1-90 <<<"$*")" >&2
+    "$COLLAB_P2P" --state-dir "$place/$who" "$verb" --name "$who" --headless --no-mdns "$@" \
+        >"$place/$who.out" 2>"$place/$who.err" &
     nodes+=($!)
     local try
     for try in $(seq 200); do
@@ -73,19 +74,14 @@ export PS1
 exec sh -i
 SHELL
 chmod +x "$place/shell"
-# Flags of `share` stand before the command.
-printf 'ada$ collab-p2p share --title demo -- sh\n' >&2
-"$COLLAB_P2P" --state-dir "$place/ada" share --title demo --name ada --headless --no-mdns -- "$place/shell" \
-    >"$place/ada.out" 2>"$place/ada.err" &
-nodes+=($!)
-for _ in $(seq 200); do [[ -s $place/ada.out ]] && break; sleep 0.1; done
+serve ada share --title demo -- "$place/shell"
 ticket=$(head -n 1 "$place/ada.out")
 [[ $ticket == cp2p1* ]] || { cat "$place/ada.err" >&2; exit 1; }
 printf 'the ticket has %s characters\n' "${#ticket}"
 
 say "bob and cleo join with it"
-serve bob join "$ticket" --no-mdns
-serve cleo join "$ticket" --no-mdns
+serve bob join "$ticket"
+serve cleo join "$ticket"
 until_prints cleo as ada who
 
 say "they chat"

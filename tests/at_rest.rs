@@ -15,7 +15,7 @@ fn busy(machine: &Machine) -> [Node; 2] {
     bob.says("quetzalcoatl-chat");
     ada.hears("quetzalcoatl-chat");
     bob.sees("quetzalcoatl-chat on screen");
-    ada.finds("bartholomew", "online", SOON);
+    ada.finds("bartholomew", "here", SOON);
     [ada, bob]
 }
 

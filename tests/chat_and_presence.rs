@@ -98,7 +98,7 @@ fn a_message_answers_names_and_points() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);
     let bob = machine.join("bob", &ada.ticket());
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     bob.sees("");
     let terminal = items(&ada.asks("GET", "/api/v1/terminals", &Value::Null).1)[0]["id"].clone();
     let (status, first) = ada.asks("POST", "/api/v1/messages", &json!({"text": "look"}));

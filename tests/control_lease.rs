@@ -191,7 +191,7 @@ fn a_lease_ends_when_its_time_is_over() {
 fn a_viewer_gives_control_to_nobody() {
     let tapped = Tapped::shared(&[]);
     let (bob, cleo) = (tapped.joined_by("bob"), tapped.joined_by("cleo"));
-    bob.finds("cleo", "online", SOON);
+    bob.finds("cleo", "here", SOON);
 
     for verb in [
         &["control", "grant", "cleo"][..],

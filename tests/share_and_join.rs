@@ -102,7 +102,7 @@ fn the_exit_status_reaches_every_viewer_and_the_session_ends_for_all() {
     let mut ada = machine.share("ada", &["--return"], &["sh", "-c", "read line; exit 7"]);
     let mut bob = machine.join("bob", &ada.ticket());
     let mut cleo = machine.join("cleo", &ada.ticket());
-    bob.finds("cleo", "online", SOON);
+    bob.finds("cleo", "here", SOON);
 
     ada.does(&["type", "go", "--enter"]);
 
@@ -236,7 +236,7 @@ fn joining_again_resumes_the_membership_that_is_here() {
     let again = bob.user.join(&ada.ticket(), &[]);
 
     assert_eq!(again.member(), member);
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     assert_eq!(
         ada.who().iter().filter(|(name, _)| name == "bob").count(),
         1
@@ -277,7 +277,7 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
     ada.does(&["deny", "cleo"]);
 
     let [(bob, mut first), (_, second)] = guests;
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     eventually("bob is an editor", SOON, || {
         let ran = bob.run(&["status", "--json"]);
         ran.out

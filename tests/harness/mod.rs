@@ -286,7 +286,7 @@ impl User {
             .collect()
     }
 
-    /// Waits until somebody has this status, as seen by this user.
+    /// Waits until somebody has this status, as seen by this user; `here` is any but gone.
     #[track_caller]
     pub(crate) fn finds(&self, name: &str, status: &str, within: Duration) {
         eventually(
@@ -294,7 +294,8 @@ impl User {
             within,
             || {
                 let who = self.who();
-                let found = who.iter().any(|(one, is)| one == name && is == status);
+                let fits = |is: &str| is == status || (status == "here" && is != "gone");
+                let found = who.iter().any(|(one, is)| one == name && fits(is));
                 found.then_some(()).ok_or_else(|| format!("{who:?}"))
             },
         );
