@@ -40,7 +40,8 @@ impl Engine {
             context.net(NetEffect::Subscribe(member.replica.log_topic()));
         }
         context.net(NetEffect::Subscribe(member.replica.presence_topic()));
-        self.link(LinkInput::AnybodyWanted(false), context);
+        // While nobody is connected any member will do, in a large session too.
+        self.link(LinkInput::AnybodyWanted(true), context);
         self.tell_members(context);
         let Phase::Member(member) = &self.phase else {
             return;
@@ -71,7 +72,11 @@ impl Engine {
                 context.net(NetEffect::Close { conn });
             }
         }
-        let wanted = neighbours(&me, &now_members, &session);
+        let mut wanted = neighbours(&me, &now_members, &session);
+        let mut hosts = member.hosts();
+        hosts.retain(|host| now_members.contains(host));
+        wanted.extend(&hosts);
+        self.link(LinkInput::First(hosts), context);
         self.link(LinkInput::Wanted(wanted), context);
     }
 
@@ -192,6 +197,10 @@ impl Engine {
             context.emit(Some(actor), What::PeerConnected { peer, path });
         }
         member.alone = false;
+        self.link(LinkInput::AnybodyWanted(false), context);
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
         member.sync.up(peer, &member.replica, &mut out);
         let have = member.board.known(member.me());
@@ -220,6 +229,8 @@ impl Engine {
         context.emit(Some(actor), What::PeerDisconnected { peer });
         self.synced(out, context);
         self.terminals_down(peer, context);
+        let lonely = self.links.up().next().is_none();
+        self.link(LinkInput::AnybodyWanted(lonely), context);
     }
 
     /// Does what catch-up asks.
@@ -1058,6 +1069,15 @@ impl Engine {
 }
 
 impl Member {
+    /// The members at whose machines terminals run.
+    fn hosts(&self) -> BTreeSet<MemberId> {
+        let viewed = self.terminals.viewed.values();
+        viewed
+            .filter(|viewed| viewed.open)
+            .map(|viewed| viewed.host)
+            .collect()
+    }
+
     /// Publishes own presence if it is time.
     fn speak(&mut self, goodbye: bool, context: &mut Context<'_>) {
         let spoken = self
