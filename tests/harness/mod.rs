@@ -225,6 +225,12 @@ impl User {
         Node::start(self, &words)
     }
 
+    /// Starts a node with exactly these words; returns when it is ready.
+    #[track_caller]
+    pub(crate) fn starts(&self, words: &[&str]) -> Node {
+        Node::start(self, words)
+    }
+
     /// Goes on with a membership; returns as soon as the store is loaded.
     #[track_caller]
     pub(crate) fn resume(&self) -> Node {
