@@ -16,6 +16,8 @@ use crate::engine::effect::{Effect, Outcome, PtyEffect, StopReason};
 use crate::engine::entropy::Entropy;
 use crate::engine::event::{Event, ExitStatus, PtyEvent, RequestId};
 use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::terminal::redaction::Redacted;
+use crate::engine::terminal::screen::Screen;
 use crate::engine::ticket::Ticket;
 use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::view::{View, What};
@@ -142,6 +144,7 @@ struct Node {
     started: u64,
     engine: Option<Engine>,
     view: Option<View>,
+    screens: BTreeMap<TerminalId, Arc<Redacted<Screen>>>,
     disk: Disk,
     shells: BTreeMap<TerminalId, Shell>,
     stuck: bool,
@@ -223,6 +226,15 @@ impl World {
             node.view = Some(view);
         }
         node.view.as_ref()
+    }
+
+    /// The newest pictures of the terminals that a node knows.
+    pub fn screens(&mut self, node: NodeId) -> BTreeMap<TerminalId, Arc<Redacted<Screen>>> {
+        let Some(node) = self.nodes.get_mut(node.0) else { return BTreeMap::new() };
+        if let Some(screens) = node.engine.as_mut().and_then(Engine::screens_if_changed) {
+            node.screens = screens;
+        }
+        node.screens.clone()
     }
 
     /// Makes a node that begins a session.
@@ -412,6 +424,7 @@ impl World {
             started: 0,
             engine: None,
             view: None,
+            screens: BTreeMap::new(),
             disk: Disk::default(),
             shells: BTreeMap::new(),
             stuck: false,
@@ -817,6 +830,7 @@ impl Node {
     fn end(&mut self) {
         self.engine = None;
         self.view = None;
+        self.screens.clear();
         self.shells.clear();
         self.wake = None;
         self.stuck = false;

@@ -1,0 +1,215 @@
+//! People and fate: does what the scenario says, as often as it says, by the world's dice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use collab_p2p::engine::command::{Command, ControlCommand, InputSource, SessionPatch};
+use collab_p2p::engine::ids::TerminalId;
+use collab_p2p::sim::{NodeId, World};
+
+use crate::checks::token;
+use crate::reference::Reference;
+use crate::scenario::{Deeds, Scenario};
+
+/// How often the operator looks, in a minute.
+pub(crate) const LOOKS_PER_MINUTE: u64 = 600;
+const HOST: NodeId = NodeId(0);
+
+/// Deeds under way.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    deeds: Deeds,
+    /// A member that never asks for control.
+    stranger: Option<NodeId>,
+    said: u64,
+    down: BTreeMap<NodeId, Duration>,
+    healed_at: Option<Duration>,
+    unstuck_at: Option<Duration>,
+}
+
+impl Operator {
+    /// Nothing done yet.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            deeds: scenario.deeds,
+            stranger: scenario.adversary.member.map(NodeId),
+            said: 0,
+            down: BTreeMap::new(),
+            healed_at: None,
+            unstuck_at: None,
+        }
+    }
+
+    /// Does what it is time for.
+    pub(crate) fn look(&mut self, world: &mut World, reference: &mut Reference) {
+        self.mend(world);
+        self.fate(world);
+        let deeds = self.deeds;
+        if happens(world, deeds.chat) {
+            self.chat(world, reference);
+        }
+        if happens(world, deeds.title) {
+            self.title(world);
+        }
+        let Some(terminal) = terminal(world) else { return };
+        self.control(world, terminal);
+        for (rate, source) in [(deeds.key, InputSource::Key), (deeds.verb, InputSource::Verb)] {
+            if happens(world, rate) {
+                let node = anybody(world);
+                types(world, reference, node, terminal, source);
+            }
+        }
+    }
+
+    /// Ends what is under way: everything runs, and everybody reaches everybody.
+    pub(crate) fn rest(&mut self, world: &mut World) {
+        let stopped: Vec<NodeId> = world.nodes().filter(|node| !world.runs(*node)).collect();
+        stopped.into_iter().for_each(|node| world.restart(node));
+        world.heal();
+        world.set_stuck(HOST, false);
+        self.down.clear();
+    }
+
+    /// What lasts a while ends.
+    fn mend(&mut self, world: &mut World) {
+        let now = world.now();
+        let due: Vec<NodeId> =
+            self.down.iter().filter(|(_, until)| **until <= now).map(|(node, _)| *node).collect();
+        for node in due {
+            self.down.remove(&node);
+            world.restart(node);
+        }
+        if self.healed_at.take_if(|at| *at <= now).is_some() {
+            world.heal();
+        }
+        if self.unstuck_at.take_if(|at| *at <= now).is_some() {
+            world.set_stuck(HOST, false);
+        }
+    }
+
+    fn fate(&mut self, world: &mut World) {
+        let deeds = self.deeds;
+        if happens(world, deeds.crash) {
+            let guests = world.nodes().count() as u64 - 1;
+            let victim = NodeId(1 + usize::try_from(world.draw(guests)).unwrap_or(0));
+            self.crash(world, victim);
+        }
+        if happens(world, deeds.host_crash) {
+            self.crash(world, HOST);
+        }
+        if happens(world, deeds.cut) {
+            let (a, b) = (anybody(world), anybody(world));
+            world.cut(a, b);
+        }
+        if happens(world, deeds.partition) && self.healed_at.is_none() {
+            self.part(world);
+        }
+        if happens(world, deeds.stuck) && self.unstuck_at.is_none() {
+            world.set_stuck(HOST, true);
+            self.unstuck_at = Some(later(world, 3));
+        }
+    }
+
+    fn crash(&mut self, world: &mut World, victim: NodeId) {
+        if world.runs(victim) {
+            world.crash(victim);
+            let until = later(world, self.deeds.down_s);
+            self.down.insert(victim, until);
+        }
+    }
+
+    fn part(&mut self, world: &mut World) {
+        let both_ways = world.draw(4) > 0;
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for node in world.nodes() {
+            if world.draw(2) == 0 { here.push(node) } else { there.push(node) }
+        }
+        world.part(&here, &there, both_ways);
+        self.healed_at = Some(later(world, self.deeds.partition_s));
+    }
+
+    fn chat(&mut self, world: &mut World, reference: &mut Reference) {
+        let node = anybody(world);
+        self.said += 1;
+        let text = format!("word {} of node {}", self.said, node.0);
+        let said = text.clone();
+        let say = Command::PostMessage { text, reply: None, mentions: Vec::new(), anchor: None };
+        if let Some(request) = world.command(node, say) {
+            reference.says(node, request, said);
+        }
+    }
+
+    fn title(&mut self, world: &mut World) {
+        self.said += 1;
+        let title = Some(format!("title {}", self.said));
+        let patch = SessionPatch { title, ..SessionPatch::default() };
+        world.command(HOST, Command::PatchSession(patch));
+    }
+
+    fn control(&mut self, world: &mut World, terminal: TerminalId) {
+        let deeds = self.deeds;
+        let to = self.candidate(world);
+        let grant = to.and_then(|to| world.member(to)).map(|to| {
+            let duration = Some(Duration::from_secs(1 + world.draw(20)));
+            ControlCommand::Grant { to, duration }
+        });
+        let wishes = [
+            (deeds.request, to, Some(ControlCommand::Request)),
+            (deeds.grant, Some(HOST), grant),
+            (deeds.release, to, Some(ControlCommand::Release)),
+            (deeds.take, Some(HOST), Some(ControlCommand::Take)),
+            (deeds.revoke, Some(HOST), Some(ControlCommand::Revoke)),
+        ];
+        for (rate, node, command) in wishes {
+            if happens(world, rate)
+                && let (Some(node), Some(command)) = (node, command)
+            {
+                world.command(node, Command::Control { terminal, command });
+            }
+        }
+    }
+
+    /// A guest who may ask for control.
+    fn candidate(&self, world: &mut World) -> Option<NodeId> {
+        let guests: Vec<NodeId> =
+            world.nodes().filter(|node| *node != HOST && Some(*node) != self.stranger).collect();
+        let index = usize::try_from(world.draw(guests.len() as u64)).unwrap_or(0);
+        guests.get(index).copied()
+    }
+}
+
+/// Whether something that happens `rate` times a minute happens at this look.
+fn happens(world: &mut World, rate: u32) -> bool {
+    rate > 0 && world.draw(LOOKS_PER_MINUTE) < u64::from(rate)
+}
+
+fn later(world: &mut World, seconds: u64) -> Duration {
+    world.now() + Duration::from_millis(500 + world.draw(seconds.max(1) * 1000))
+}
+
+fn anybody(world: &mut World) -> NodeId {
+    let count = world.nodes().count() as u64;
+    NodeId(usize::try_from(world.draw(count)).unwrap_or(0))
+}
+
+fn types(
+    world: &mut World,
+    reference: &mut Reference,
+    node: NodeId,
+    terminal: TerminalId,
+    source: InputSource,
+) {
+    let number = reference.next_token(node);
+    let bytes = token(node, number);
+    let request = world.command(node, Command::Input { terminal, bytes, source, timeout: None });
+    if let Some(request) = request {
+        let verb = (source == InputSource::Verb).then_some(request);
+        reference.types(node, number, verb);
+    }
+}
+
+/// The terminal that the host shares now.
+fn terminal(world: &mut World) -> Option<TerminalId> {
+    let view = world.view(HOST)?;
+    view.terminals.iter().find(|terminal| terminal.open && terminal.mine).map(|terminal| terminal.id)
+}
