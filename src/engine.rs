@@ -358,6 +358,7 @@ impl Engine {
 
     /// Gives a fact to the connections and does what they ask.
     fn link(&mut self, input: LinkInput<'_>, context: &mut Context<'_>) {
+        tracing::trace!(?input, "connections");
         let mut outputs = Vec::new();
         self.links
             .handle(input, context.now.mono, context.entropy, &mut outputs);
@@ -367,6 +368,7 @@ impl Engine {
     }
 
     fn linked(&mut self, output: LinkOutput, context: &mut Context<'_>) {
+        tracing::debug!(?output, "connections");
         match output {
             LinkOutput::Dial { peer, addrs } => {
                 context.net(effect::NetEffect::Dial { peer, addrs });

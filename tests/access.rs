@@ -60,7 +60,11 @@ impl Stranger {
             role: Endpoint::Dialer,
             port_use: PortUse::New,
         };
-        let (_, muxer) = transport.dial(addr.parse().unwrap(), how).unwrap().await.unwrap();
+        let (_, muxer) = transport
+            .dial(addr.parse().unwrap(), how)
+            .unwrap()
+            .await
+            .unwrap();
         let since = Instant::now();
         Self { muxer, since }
     }
@@ -143,7 +147,10 @@ async fn a_stranger_gets_admission_and_nothing_else() {
     for protocol in OTHERS {
         let mut stranger = Stranger::at(&ada).await;
         let spoken = stranger.asks_for(protocol).await;
-        assert!(!matches!(spoken, Ok(Some(_))), "{protocol} is spoken with a stranger");
+        assert!(
+            !matches!(spoken, Ok(Some(_))),
+            "{protocol} is spoken with a stranger"
+        );
     }
     let mut stranger = Stranger::at(&ada).await;
 

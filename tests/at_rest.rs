@@ -15,7 +15,7 @@ fn busy(machine: &Machine) -> [Node; 2] {
     bob.says("quetzalcoatl-chat");
     ada.hears("quetzalcoatl-chat");
     bob.sees("quetzalcoatl-chat on screen");
-    ada.finds("bartholomew", "online", SOON);
+    ada.finds("bartholomew", "here", SOON);
     [ada, bob]
 }
 
@@ -23,7 +23,9 @@ fn busy(machine: &Machine) -> [Node; 2] {
 fn found(machine: &Machine) -> Vec<String> {
     let mut found = Vec::new();
     for file in crate::harness::files_below(machine.path()) {
-        let Ok(bytes) = std::fs::read(&file) else { continue };
+        let Ok(bytes) = std::fs::read(&file) else {
+            continue;
+        };
         for word in WORDS {
             let wide: Vec<u8> = word.encode_utf16().flat_map(u16::to_le_bytes).collect();
             for form in [word.as_bytes(), &wide] {
@@ -43,7 +45,13 @@ fn after_sigkill_the_folders_hold_no_word_name_or_title() {
 
     nodes.iter_mut().for_each(Node::is_killed);
 
-    assert!(nodes[0].user.files().iter().any(|file| file.ends_with("store.redb")));
+    assert!(
+        nodes[0]
+            .user
+            .files()
+            .iter()
+            .any(|file| file.ends_with("store.redb"))
+    );
     assert_eq!(found(&machine), [""; 0]);
 }
 
@@ -66,7 +74,11 @@ fn folders_and_files_are_for_their_user_alone() {
 
     let state = ada.state().join("collab-p2p");
     let open = |path: &std::path::Path| {
-        std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o077
+        std::fs::symlink_metadata(path)
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o077
     };
 
     assert_eq!(open(&state), 0, "{}", state.display());

@@ -98,7 +98,7 @@ fn a_message_answers_names_and_points() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);
     let bob = machine.join("bob", &ada.ticket());
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     bob.sees("");
     let terminal = items(&ada.asks("GET", "/api/v1/terminals", &Value::Null).1)[0]["id"].clone();
     let (status, first) = ada.asks("POST", "/api/v1/messages", &json!({"text": "look"}));
@@ -128,19 +128,31 @@ fn everybody_finds_everybody_there_with_role_and_path() {
         for name in ["ada", "bob", "cleo"] {
             eventually(&format!("{} finds {name}", member.name), SOON, || {
                 let who = member.who();
-                let there = who.iter().any(|(one, status)| one == name && status != "gone");
+                let there = who
+                    .iter()
+                    .any(|(one, status)| one == name && status != "gone");
                 there.then_some(()).ok_or_else(|| format!("{who:?}"))
             });
         }
     }
     eventually("guests are connected to each other", SOON, || {
         let who = cleo.json(&["who"]);
-        let bob = items(&who).iter().find(|one| one["name"] == "bob").unwrap().clone();
-        (bob["path"] == "loopback").then_some(()).ok_or_else(|| bob.to_string())
+        let bob = items(&who)
+            .iter()
+            .find(|one| one["name"] == "bob")
+            .unwrap()
+            .clone();
+        (bob["path"] == "loopback")
+            .then_some(())
+            .ok_or_else(|| bob.to_string())
     });
     let who = ada.json(&["who"]);
-    let role = |name: &str| items(&who).iter().find(|one| one["name"] == name).unwrap()["role"].clone();
-    assert_eq!((role("ada"), role("bob")), (json!("owner"), json!("viewer")));
+    let role =
+        |name: &str| items(&who).iter().find(|one| one["name"] == name).unwrap()["role"].clone();
+    assert_eq!(
+        (role("ada"), role("bob")),
+        (json!("owner"), json!("viewer"))
+    );
     drop(bob);
 }
 
@@ -158,7 +170,11 @@ fn pointers_and_typing_are_seen_by_others() {
     assert_eq!(status, 200, "{answer}");
     eventually("ada sees bob's pointer", SOON, || {
         let who = ada.json(&["who"]);
-        let bob = items(&who).iter().find(|one| one["name"] == "bob").unwrap().clone();
+        let bob = items(&who)
+            .iter()
+            .find(|one| one["name"] == "bob")
+            .unwrap()
+            .clone();
         let seen = bob["cursor"] == cursor && bob["typing"] == "chat";
         seen.then_some(()).ok_or_else(|| bob.to_string())
     });

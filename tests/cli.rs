@@ -7,8 +7,24 @@ use crate::harness::{Machine, finish};
 
 /// The commands that exist; INTERFACES names more, which are not due yet.
 const COMMANDS: [&str; 18] = [
-    "share", "join", "resume", "leave", "stop", "status", "list", "who", "screen", "type", "chat",
-    "control", "approve", "deny", "invite", "config", "completions", "man",
+    "share",
+    "join",
+    "resume",
+    "leave",
+    "stop",
+    "status",
+    "list",
+    "who",
+    "screen",
+    "type",
+    "chat",
+    "control",
+    "approve",
+    "deny",
+    "invite",
+    "config",
+    "completions",
+    "man",
 ];
 
 #[test]
@@ -39,14 +55,36 @@ fn flags_that_are_not_due_yet_do_not_exist() {
     let share = user.does(&["share", "--help"]);
     let join = user.does(&["join", "--help"]);
 
-    for flag in ["--password", "--record", "--relay", "--web", "--qr", "--redact", "--uses"] {
+    for flag in [
+        "--password",
+        "--record",
+        "--relay",
+        "--web",
+        "--qr",
+        "--redact",
+        "--uses",
+    ] {
         assert!(!share.contains(flag), "share {flag}");
         assert!(!join.contains(flag), "join {flag}");
     }
     for flag in [
-        "--title", "--name", "--role", "--ask", "--accept", "--control", "--expires", "--no-mdns",
-        "--no-addrs", "--lan-only", "--listen", "--size", "--headless", "--ticket-file", "--copy",
-        "--return", "--nested",
+        "--title",
+        "--name",
+        "--role",
+        "--ask",
+        "--accept",
+        "--control",
+        "--expires",
+        "--no-mdns",
+        "--no-addrs",
+        "--lan-only",
+        "--listen",
+        "--size",
+        "--headless",
+        "--ticket-file",
+        "--copy",
+        "--return",
+        "--nested",
     ] {
         assert!(share.contains(flag), "share {flag}");
     }
@@ -62,7 +100,10 @@ fn the_version_is_the_packages() {
 
     let version = machine.user("ada").does(&["--version"]);
 
-    assert_eq!(version.trim_end(), format!("collab-p2p {}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        version.trim_end(),
+        format!("collab-p2p {}", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
@@ -71,15 +112,28 @@ fn settings_are_listed_with_their_origin_and_mistakes_are_named() {
     let user = machine.user("ada");
     let path = user.home().join("config/collab-p2p/config.toml");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert_eq!(user.does(&["config", "path"]).trim_end(), path.display().to_string());
+    assert_eq!(
+        user.does(&["config", "path"]).trim_end(),
+        path.display().to_string()
+    );
 
-    std::fs::write(&path, "[share]\nrole = \"editor\"\n[network]\nmdsn = false\n").unwrap();
+    std::fs::write(
+        &path,
+        "[share]\nrole = \"editor\"\n[network]\nmdsn = false\n",
+    )
+    .unwrap();
     let listed = user.does(&["config", "list", "--origin"]);
     let line = |key: &str| listed.lines().find(|line| line.starts_with(key)).unwrap();
     assert!(line("share.role").contains("editor"), "{listed}");
-    assert_ne!(line("share.role").split('#').nth(1), line("share.ask").split('#').nth(1));
+    assert_ne!(
+        line("share.role").split('#').nth(1),
+        line("share.ask").split('#').nth(1)
+    );
     let checked = user.run(&["config", "check"]);
-    assert!(checked.err.contains("network.mdns") || checked.out.contains("network.mdns"), "{checked:?}");
+    assert!(
+        checked.err.contains("network.mdns") || checked.out.contains("network.mdns"),
+        "{checked:?}"
+    );
 
     std::fs::write(&path, "[share]\nrole = \"king\"\n").unwrap();
     let why = user.refused(&["config", "check"], 8, "config-broken");
@@ -157,7 +211,16 @@ fn a_very_long_state_folder_still_gets_a_socket() {
     let machine = Machine::new();
     let user = machine.user("ada");
     let long = user.home().join("d".repeat(120)).display().to_string();
-    let words = ["--state-dir", &long, "share", "--headless", "--json", "--no-mdns", "--", "cat"];
+    let words = [
+        "--state-dir",
+        &long,
+        "share",
+        "--headless",
+        "--json",
+        "--no-mdns",
+        "--",
+        "cat",
+    ];
 
     let mut child = user.command(&words).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -177,7 +240,15 @@ fn a_very_long_state_folder_still_gets_a_socket() {
 #[test]
 fn json_is_one_value_a_line_and_screen_text_is_trimmed() {
     let machine = Machine::new();
-    let ada = machine.share("ada", &["--size", "20x4"], &["sh", "-c", "printf 'a  b   \\n\\nlong-long-long-long-long'; cat"]);
+    let ada = machine.share(
+        "ada",
+        &["--size", "20x4"],
+        &[
+            "sh",
+            "-c",
+            "printf 'a  b   \\n\\nlong-long-long-long-long'; cat",
+        ],
+    );
     ada.sees("a  b");
 
     for verb in ["status", "who", "list", "chat", "screen"] {
@@ -210,15 +281,30 @@ fn the_api_describes_itself_and_answers_in_the_promised_shapes() {
     assert_eq!(status, 200);
     assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1"));
     for path in [
-        "/health", "/api/v1/session", "/api/v1/sessions", "/api/v1/participants", "/api/v1/invites",
-        "/api/v1/approvals", "/api/v1/messages", "/api/v1/presence", "/api/v1/control",
-        "/api/v1/terminals", "/api/v1/peers", "/api/v1/network",
+        "/health",
+        "/api/v1/session",
+        "/api/v1/sessions",
+        "/api/v1/participants",
+        "/api/v1/invites",
+        "/api/v1/approvals",
+        "/api/v1/messages",
+        "/api/v1/presence",
+        "/api/v1/control",
+        "/api/v1/terminals",
+        "/api/v1/peers",
+        "/api/v1/network",
     ] {
         assert_eq!(ada.asks("GET", path, &nothing).0, 200, "{path}");
-        assert!(openapi["paths"][path].is_object(), "{path} is not described");
+        assert!(
+            openapi["paths"][path].is_object(),
+            "{path} is not described"
+        );
     }
     let (status, problem) = ada.asks("GET", "/api/v1/participants/nobody", &nothing);
-    assert_eq!((status, &problem["code"]), (404, &serde_json::json!("no-participant")));
+    assert_eq!(
+        (status, &problem["code"]),
+        (404, &serde_json::json!("no-participant"))
+    );
     assert_eq!(ada.asks("GET", "/api/v1/nothing", &nothing).0, 404);
     assert_eq!(ada.asks("DELETE", "/api/v1/messages", &nothing).0, 405);
 }

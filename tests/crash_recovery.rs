@@ -30,7 +30,7 @@ fn a_killed_guest_resumes_with_all_it_had_said_and_missed() {
     let mut expected: Vec<String> = (0..20).map(|n| format!("bob {n}")).collect();
     expected.push("while bob is away".to_owned());
     assert_eq!(texts(&bob), expected);
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     bob.says("back");
     ada.hears("back");
     bob.sees("the screen");
@@ -84,7 +84,7 @@ fn without_its_owner_the_session_goes_on_and_admits() {
     for member in [&ada, &bob, &cleo, &dora] {
         member.sees("ada's shell");
     }
-    ada.finds("dora", "online", SOON);
+    ada.finds("dora", "here", SOON);
     ada.says("ada is back");
     dora.hears("ada is back");
 }
@@ -94,7 +94,7 @@ fn two_who_were_alone_with_their_words_agree_afterwards() {
     let machine = Machine::new();
     let mut ada = machine.share("ada", &[], &["cat"]);
     let mut bob = machine.join("bob", &ada.ticket());
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     assert_eq!(bob.gets(Signal::SIGTERM), 143);
     ada.says("ada alone");
     ada.is_killed();
@@ -108,7 +108,11 @@ fn two_who_were_alone_with_their_words_agree_afterwards() {
     bob.hears("ada alone");
     eventually("both have one order", SOON, || {
         let (a, b) = (texts(&ada), texts(&bob));
-        if a == b { Ok(()) } else { Err(format!("{a:?} {b:?}")) }
+        if a == b {
+            Ok(())
+        } else {
+            Err(format!("{a:?} {b:?}"))
+        }
     });
 }
 
@@ -143,13 +147,20 @@ fn resume_means_the_most_recent_membership_and_says_when_there_is_none() {
     drop(running);
 
     let words = ["resume", "first", "--headless", "--json"];
-    let mut child = ada.command(&words).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = ada
+        .command(&words)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut out, &mut line).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.contains(first.ready["session"].as_str().unwrap()), "{line}");
+    assert!(
+        line.contains(first.ready["session"].as_str().unwrap()),
+        "{line}"
+    );
 }
 
 #[test]

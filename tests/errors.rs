@@ -16,8 +16,16 @@ fn with_a_ticket(test: impl Fn(&User, &str)) {
 fn refused(guest: &User, ticket: &str, exit: i32, code: &str) {
     let words = ["join", "--headless", "--no-mdns", ticket];
     guest.refused(&words, exit, code);
-    guest.run(&[&words[..], &["--json"]].concat()).is_json_refusal(exit, code);
-    assert!(guest.files().iter().all(|file| !file.ends_with("store.redb")), "a store was left");
+    guest
+        .run(&[&words[..], &["--json"]].concat())
+        .is_json_refusal(exit, code);
+    assert!(
+        guest
+            .files()
+            .iter()
+            .all(|file| !file.ends_with("store.redb")),
+        "a store was left"
+    );
 }
 
 #[test]
@@ -30,11 +38,25 @@ fn a_bad_ticket_is_told_by_what_is_wrong_with_it() {
         refused(guest, &ticket[..ticket.len() - 9], 4, "ticket-truncated");
         refused(guest, &ticket[..20], 4, "ticket-truncated");
         let middle = ticket.len() / 2;
-        let other = if &ticket[middle..=middle] == "a" { "b" } else { "a" };
+        let other = if &ticket[middle..=middle] == "a" {
+            "b"
+        } else {
+            "a"
+        };
         let mistyped = format!("{}{other}{}", &ticket[..middle], &ticket[middle + 1..]);
         refused(guest, &mistyped, 4, "ticket-malformed");
-        refused(guest, &format!("{ticket}{}", "a".repeat(9000)), 4, "ticket-too-long");
-        refused(guest, &ticket.replacen("cp2p1", "cp2p2", 1), 9, "version-mismatch");
+        refused(
+            guest,
+            &format!("{ticket}{}", "a".repeat(9000)),
+            4,
+            "ticket-too-long",
+        );
+        refused(
+            guest,
+            &ticket.replacen("cp2p1", "cp2p2", 1),
+            9,
+            "version-mismatch",
+        );
     });
 }
 
@@ -67,13 +89,28 @@ fn a_host_that_is_away_is_told_within_the_time_given() {
     let guest = machine.user("guest");
     let begun = Instant::now();
 
-    let words = ["join", "--headless", "--no-mdns", "--timeout", "3s", &ada.ticket()];
+    let words = [
+        "join",
+        "--headless",
+        "--no-mdns",
+        "--timeout",
+        "3s",
+        &ada.ticket(),
+    ];
     let why = guest.refused(&words, 5, "peer-unreachable");
 
     assert!(begun.elapsed() >= Duration::from_secs(3), "{why}");
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?} {why}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(8),
+        "{:?} {why}",
+        begun.elapsed()
+    );
     let ran = guest.run(&words);
-    assert!(ran.err.contains("waiting"), "after a second it says what it waits for: {}", ran.err);
+    assert!(
+        ran.err.contains("waiting"),
+        "after a second it says what it waits for: {}",
+        ran.err
+    );
     guest.refused(&["resume", "--headless"], 3, "no-session");
 }
 
@@ -81,7 +118,9 @@ fn a_host_that_is_away_is_told_within_the_time_given() {
 fn without_a_terminal_the_full_screen_is_refused() {
     with_a_ticket(|guest, ticket| {
         guest.refused(&["join", "--no-mdns", ticket], 2, "no-terminal");
-        guest.run(&["join", "--no-mdns", ticket, "--color", "never"]).is_refusal(2, "no-terminal");
+        guest
+            .run(&["join", "--no-mdns", ticket, "--color", "never"])
+            .is_refusal(2, "no-terminal");
         guest.refused(&["resume"], 2, "no-terminal");
     });
 }
@@ -98,7 +137,10 @@ fn a_state_folder_that_cannot_be_written_is_named() {
     for folder in [file.join("state").display().to_string(), kernels.to_owned()] {
         let words = ["--state-dir", &folder, "share", "--headless", "--", "cat"];
         let why = ada.refused(&words, 8, "state-unwritable");
-        assert!(why.contains(folder.split("/state").next().unwrap()), "{why}");
+        assert!(
+            why.contains(folder.split("/state").next().unwrap()),
+            "{why}"
+        );
         let words = ["--state-dir", &folder, "share", "--json", "--", "cat"];
         ada.run(&words).is_json_refusal(8, "state-unwritable");
     }
@@ -124,7 +166,13 @@ fn verbs_without_a_node_say_so() {
     ] {
         ada.refused(verb, 3, "no-session");
     }
-    assert_eq!(ada.json(&["list"]).to_string().matches("session\":").count(), 0);
+    assert_eq!(
+        ada.json(&["list"])
+            .to_string()
+            .matches("session\":")
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -139,10 +187,16 @@ fn which_of_several_sessions_is_asked() {
     assert!(why.contains("first") && why.contains("second"), "{why}");
     let title = |named: &str| user.json(&["-s", named, "status"])["session"]["title"].clone();
     assert_eq!(title("FIRST"), "first");
-    assert_eq!(title(&second.ready["session"].as_str().unwrap()[..8]), "second");
+    assert_eq!(
+        title(&second.ready["session"].as_str().unwrap()[..8]),
+        "second"
+    );
     user.refused(&["-s", "third", "who"], 3, "no-session");
     let mut command = user.command(&["status"]);
-    command.env("COLLAB_P2P_SESSION", first.ready["session"].as_str().unwrap());
+    command.env(
+        "COLLAB_P2P_SESSION",
+        first.ready["session"].as_str().unwrap(),
+    );
     let ran = crate::harness::finish(command, b"");
     assert!(ran.out.contains("first"), "{}{}", ran.out, ran.err);
 }
@@ -196,7 +250,8 @@ fn mistakes_in_usage_end_with_2() {
         &["join", "--timeout", "never", "x"],
     ] {
         ada.refused(words, 2, "usage");
-        ada.run(&[words, &["--json"]].concat()).is_json_refusal(2, "usage");
+        ada.run(&[words, &["--json"]].concat())
+            .is_json_refusal(2, "usage");
     }
 }
 
@@ -217,10 +272,21 @@ fn a_ticket_file_is_never_overwritten() {
     let ada = machine.user("ada");
     std::fs::write(ada.home().join("t"), "mine").unwrap();
 
-    let words = ["share", "--headless", "--no-mdns", "--ticket-file", "t", "--", "cat"];
+    let words = [
+        "share",
+        "--headless",
+        "--no-mdns",
+        "--ticket-file",
+        "t",
+        "--",
+        "cat",
+    ];
     ada.refused(&words, 1, "file-exists");
 
-    assert_eq!(std::fs::read_to_string(ada.home().join("t")).unwrap(), "mine");
+    assert_eq!(
+        std::fs::read_to_string(ada.home().join("t")).unwrap(),
+        "mine"
+    );
 }
 
 #[test]
@@ -230,6 +296,14 @@ fn a_port_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
 
-    let words = ["share", "--headless", "--no-mdns", "--listen", &addr, "--", "cat"];
+    let words = [
+        "share",
+        "--headless",
+        "--no-mdns",
+        "--listen",
+        &addr,
+        "--",
+        "cat",
+    ];
     ada.refused(&words, 1, "listen-failed");
 }

@@ -7,7 +7,15 @@ use crate::harness::{Machine, finish, program};
 #[test]
 fn two_engines_agree_without_any_io() {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["run", "--quiet", "--no-default-features", "--features", "sim", "--example", "two_engines"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--no-default-features",
+        "--features",
+        "sim",
+        "--example",
+        "two_engines",
+    ]);
 
     let ran = finish_slowly(command);
 
@@ -26,7 +34,12 @@ fn the_demo_shows_chat_and_control_over_and_back() {
     let ran = finish(command, b"");
 
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
-    for said in ["hello from bob", "typed by bob", "exit 4", "the same screen"] {
+    for said in [
+        "hello from bob",
+        "typed by bob",
+        "exit 4",
+        "the same screen",
+    ] {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }
 }

@@ -15,14 +15,23 @@ const TALLER: (u16, u16) = (80, 25);
 /// A host in a window, its ticket, and the user.
 fn hosted(machine: &Machine, flags: &[&str], command: &[&str]) -> (User, Window, String) {
     let ada = machine.user("ada");
-    let words = ["share", "--no-mdns", "--ticket-file", "ticket", "--name", "ada"];
+    let words = [
+        "share",
+        "--no-mdns",
+        "--ticket-file",
+        "ticket",
+        "--name",
+        "ada",
+    ];
     let words = [&words[..], flags, &["--"], command].concat();
     let window = Window::open(&ada, &words, WINDOW);
     let file = ada.home().join("ticket");
     let ticket = eventually("the ticket is there", SOON, || {
         let ticket = std::fs::read_to_string(&file).unwrap_or_default();
         let whole = ticket.ends_with('\n');
-        whole.then(|| ticket.trim_end().to_owned()).ok_or_else(|| window.rows().join("\n"))
+        whole
+            .then(|| ticket.trim_end().to_owned())
+            .ok_or_else(|| window.rows().join("\n"))
     });
     (ada, window, ticket)
 }
@@ -37,7 +46,11 @@ fn viewer(machine: &Machine, name: &str, ticket: &str, size: (u16, u16)) -> (Use
 #[test]
 fn a_host_sees_how_others_join_then_the_shell_and_a_status_row() {
     let machine = Machine::new();
-    let (_ada, window, ticket) = hosted(&machine, &["--title", "demo"], &["sh", "-c", "echo the shell; cat"]);
+    let (_ada, window, ticket) = hosted(
+        &machine,
+        &["--title", "demo"],
+        &["sh", "-c", "echo the shell; cat"],
+    );
 
     window.shows("the shell");
     window.shows("you type");
@@ -53,7 +66,8 @@ fn a_host_sees_how_others_join_then_the_shell_and_a_status_row() {
 #[test]
 fn a_taller_viewer_shows_the_shared_screen_row_by_row() {
     let machine = Machine::new();
-    let script = "printf 'top\\n\\033[31mred\\033[0m \\346\\227\\245\\346\\234\\254\\n'; seq 1 30; cat";
+    let script =
+        "printf 'top\\n\\033[31mred\\033[0m \\346\\227\\245\\346\\234\\254\\n'; seq 1 30; cat";
     let ada = machine.share("ada", &[], &["sh", "-c", script]);
     ada.sees("30");
 
@@ -63,7 +77,11 @@ fn a_taller_viewer_shows_the_shared_screen_row_by_row() {
         let rows = window.rows();
         let shown = rows[..24].join("\n");
         let screen = ada.screen();
-        if shown.trim_end() == screen.trim_end() { Ok(()) } else { Err(format!("{shown}\n---\n{screen}")) }
+        if shown.trim_end() == screen.trim_end() {
+            Ok(())
+        } else {
+            Err(format!("{shown}\n---\n{screen}"))
+        }
     });
     assert!(window.rows()[24].contains("read-only"));
 }
@@ -71,13 +89,21 @@ fn a_taller_viewer_shows_the_shared_screen_row_by_row() {
 #[test]
 fn a_smaller_viewer_sees_the_part_around_the_cursor_and_is_told() {
     let machine = Machine::new();
-    let ada = machine.share("ada", &["--size", "100x40"], &["sh", "-c", "seq 1 39; printf here; cat"]);
+    let ada = machine.share(
+        "ada",
+        &["--size", "100x40"],
+        &["sh", "-c", "seq 1 39; printf here; cat"],
+    );
     ada.sees("here");
 
     let (_bob, window) = viewer(&machine, "bob", &ada.ticket(), (40, 10));
 
     window.shows("here");
-    assert!(!window.rows().iter().any(|row| row == "1"), "{:?}", window.rows());
+    assert!(
+        !window.rows().iter().any(|row| row == "1"),
+        "{:?}",
+        window.rows()
+    );
     window.becomes((100, 41));
     window.shows("\n1\n2\n3\n".trim_start());
 }
@@ -172,7 +198,11 @@ fn chat_people_and_help_open_close_and_work() {
 #[test]
 fn an_approval_is_given_by_keys() {
     let machine = Machine::new();
-    let (_ada, host, ticket) = hosted(&machine, &["--role", "editor"], &["sh", "-c", "echo the shell; cat"]);
+    let (_ada, host, ticket) = hosted(
+        &machine,
+        &["--role", "editor"],
+        &["sh", "-c", "echo the shell; cat"],
+    );
     let (_bob, guest) = viewer(&machine, "bob", &ticket, WINDOW);
 
     host.shows("wants to join as editor");
@@ -203,7 +233,11 @@ fn restored_after(
 
     window.shows("ended");
     window.shows("on the main screen");
-    assert_eq!(window.state(), (false, false), "alternate screen, hidden cursor");
+    assert_eq!(
+        window.state(),
+        (false, false),
+        "alternate screen, hidden cursor"
+    );
     let read = |name: &str| std::fs::read_to_string(user.home().join(name)).unwrap();
     assert_eq!(read("before"), read("after"));
     window.types("\r");
@@ -223,15 +257,25 @@ fn the_viewers_window_is_as_before_after_each_way_out() {
 
     assert_eq!(after(&|window: &Window| window.types("\x1dd")), 0);
     // The membership was kept: joining resumes it.
-    assert_eq!(after(&|_: &Window| signal_the_programs_of(&bob, Signal::SIGTERM)), 143);
-    assert_eq!(after(&|_: &Window| signal_the_programs_of(&bob, Signal::SIGHUP)), 129);
+    assert_eq!(
+        after(&|_: &Window| signal_the_programs_of(&bob, Signal::SIGTERM)),
+        143
+    );
+    assert_eq!(
+        after(&|_: &Window| signal_the_programs_of(&bob, Signal::SIGHUP)),
+        129
+    );
     assert_eq!(after(&|window: &Window| window.types("\x1dx")), 0);
 }
 
 #[test]
 fn the_viewers_window_is_as_before_when_the_command_ends() {
     let machine = Machine::new();
-    let mut ada = machine.share("ada", &[], &["sh", "-c", "echo the shell; read line; exit 3"]);
+    let mut ada = machine.share(
+        "ada",
+        &[],
+        &["sh", "-c", "echo the shell; read line; exit 3"],
+    );
     let join = format!("join --no-mdns --name bob {}", ada.ticket());
     let bob = machine.user("bob");
 
@@ -249,12 +293,22 @@ fn the_hosts_window_is_as_before_after_each_way_out() {
     let ada = machine.user("ada");
     let share = "share --no-mdns -- sh -c 'echo the shell; read line; exit 5'";
 
-    let after = |words: &str, end: &dyn Fn(&Window)| restored_after(&machine, &ada, words, WINDOW, end);
+    let after =
+        |words: &str, end: &dyn Fn(&Window)| restored_after(&machine, &ada, words, WINDOW, end);
 
     assert_eq!(after(share, &|window: &Window| window.types("x\r")), 0);
     let with_status = share.replacen("share", "share --return", 1);
-    assert_eq!(after(&with_status, &|window: &Window| window.types("x\r")), 5);
-    assert_eq!(after(share, &|_: &Window| signal_the_programs_of(&ada, Signal::SIGTERM)), 143);
+    assert_eq!(
+        after(&with_status, &|window: &Window| window.types("x\r")),
+        5
+    );
+    assert_eq!(
+        after(share, &|_: &Window| signal_the_programs_of(
+            &ada,
+            Signal::SIGTERM
+        )),
+        143
+    );
     assert_eq!(after(share, &|window: &Window| window.types("\x1dx")), 0);
 }
 
@@ -264,10 +318,15 @@ fn signal_the_programs_of(user: &User, signal: Signal) {
     let pid = eventually("the node is registered", SOON, || {
         let state = user.state().join("collab-p2p").display().to_string();
         let records = crate::harness::files_below(&run);
-        let texts = records.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-        let records = texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        let texts = records
+            .iter()
+            .filter_map(|file| std::fs::read_to_string(file).ok());
+        let records =
+            texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
         let mine = records.filter(|record| record["state"] == state);
-        mine.filter_map(|record| record["pid"].as_i64()).last().ok_or_else(|| "no record".to_owned())
+        mine.filter_map(|record| record["pid"].as_i64())
+            .last()
+            .ok_or_else(|| "no record".to_owned())
     });
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();

@@ -28,7 +28,11 @@ fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
 
     assert!(ticket.starts_with("cp2p1"), "{ticket}");
     assert!(ticket.len() <= 700, "{} characters", ticket.len());
-    assert!(ticket.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()));
+    assert!(
+        ticket
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    );
     assert_eq!(more, [""; 0]);
     assert_eq!(status.code(), Some(143));
     let file = std::fs::read_to_string(ada.home().join("ticket")).unwrap();
@@ -38,7 +42,11 @@ fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
 #[test]
 fn a_guest_sees_the_screen_of_the_host() {
     let machine = Machine::new();
-    let ada = machine.share("ada", &["--title", "demo"], &["sh", "-c", "printf 'one\\ntwo'; cat"]);
+    let ada = machine.share(
+        "ada",
+        &["--title", "demo"],
+        &["sh", "-c", "printf 'one\\ntwo'; cat"],
+    );
 
     let bob = machine.join("bob", &ada.ticket());
 
@@ -69,7 +77,8 @@ fn a_late_guest_sees_what_was_there_before() {
 #[test]
 fn colours_wide_characters_and_a_title_arrive_as_they_are() {
     let machine = Machine::new();
-    let script = "printf '\\033]0;the title\\007\\033[1;38;2;1;2;3mA\\033[0m\\346\\227\\245b\\033[4 q'; cat";
+    let script =
+        "printf '\\033]0;the title\\007\\033[1;38;2;1;2;3mA\\033[0m\\346\\227\\245b\\033[4 q'; cat";
     let ada = machine.share("ada", &[], &["sh", "-c", script]);
 
     let bob = machine.join("bob", &ada.ticket());
@@ -79,7 +88,10 @@ fn colours_wide_characters_and_a_title_arrive_as_they_are() {
     assert_eq!(screen["title"], "the title");
     assert_eq!(screen["cursor"]["shape"], "underline");
     let row = screen["lines"][0].as_array().unwrap();
-    assert_eq!(row[0], json!({"x": 0, "w": 1, "text": "A", "fg": "#010203", "attrs": ["bold"]}));
+    assert_eq!(
+        row[0],
+        json!({"x": 0, "w": 1, "text": "A", "fg": "#010203", "attrs": ["bold"]})
+    );
     assert_eq!(row[1], json!({"x": 1, "w": 2, "text": "\u{65e5}"}));
     assert_eq!(row[2], json!({"x": 3, "w": 1, "text": "b"}));
 }
@@ -90,7 +102,7 @@ fn the_exit_status_reaches_every_viewer_and_the_session_ends_for_all() {
     let mut ada = machine.share("ada", &["--return"], &["sh", "-c", "read line; exit 7"]);
     let mut bob = machine.join("bob", &ada.ticket());
     let mut cleo = machine.join("cleo", &ada.ticket());
-    bob.finds("cleo", "online", SOON);
+    bob.finds("cleo", "here", SOON);
 
     ada.does(&["type", "go", "--enter"]);
 
@@ -114,14 +126,22 @@ fn stop_ends_the_session_for_everybody_and_leave_only_for_oneself() {
     assert_eq!(bob.ends(), 0);
     eventually("bob is no participant any more, or gone", SOON, || {
         let who = ada.who();
-        let there = who.iter().any(|(name, status)| name == "bob" && status != "gone");
-        if there { Err(format!("{who:?}")) } else { Ok(()) }
+        let there = who
+            .iter()
+            .any(|(name, status)| name == "bob" && status != "gone");
+        if there {
+            Err(format!("{who:?}"))
+        } else {
+            Ok(())
+        }
     });
     cleo.does(&["who"]);
     ada.does(&["stop"]);
     assert_eq!(ada.ends(), 0);
     assert_eq!(cleo.ends(), 0);
-    let nothing = cleo.user.refused(&["resume", "--headless"], 3, "no-session");
+    let nothing = cleo
+        .user
+        .refused(&["resume", "--headless"], 3, "no-session");
     assert!(!nothing.is_empty());
 }
 
@@ -142,7 +162,14 @@ fn a_ticket_is_read_from_stdin_from_the_environment_and_from_a_pasted_line() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);
     let ticket = ada.ticket();
-    let words = ["join", "--headless", "--json", "--no-mdns", "--timeout", "20s"];
+    let words = [
+        "join",
+        "--headless",
+        "--json",
+        "--no-mdns",
+        "--timeout",
+        "20s",
+    ];
 
     for (given, env, stdin) in [
         (vec!["-"], None, Some(format!("{ticket}\n"))),
@@ -166,11 +193,17 @@ fn a_ticket_is_read_from_stdin_from_the_environment_and_from_a_pasted_line() {
                 command.env("COLLAB_P2P_TICKET", ticket);
             }
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut input = child.stdin.take().unwrap();
         std::io::Write::write_all(&mut input, stdin.unwrap_or_default().as_bytes()).unwrap();
         let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(first.contains(r#""event":"ready""#), "{first}");
@@ -186,7 +219,8 @@ fn a_second_join_of_the_same_user_is_a_member_of_its_own() {
 
     assert_ne!(second.ready["member"], ada.ready["member"]);
     // Without --member the host is meant, with it the other.
-    let me = |flags: &[&str]| ada.json(&[flags, &["status"]].concat())["session"]["me"]["id"].clone();
+    let me =
+        |flags: &[&str]| ada.json(&[flags, &["status"]].concat())["session"]["me"]["id"].clone();
     assert_eq!(me(&[]), ada.ready["member"]);
     assert_eq!(me(&["--member", &second.member()]), second.ready["member"]);
 }
@@ -202,8 +236,11 @@ fn joining_again_resumes_the_membership_that_is_here() {
     let again = bob.user.join(&ada.ticket(), &[]);
 
     assert_eq!(again.member(), member);
-    ada.finds("bob", "online", SOON);
-    assert_eq!(ada.who().iter().filter(|(name, _)| name == "bob").count(), 1);
+    ada.finds("bob", "here", SOON);
+    assert_eq!(
+        ada.who().iter().filter(|(name, _)| name == "bob").count(),
+        1
+    );
 }
 
 #[test]
@@ -213,7 +250,15 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
     let ticket = ada.ticket();
     let guests = ["bob", "cleo"].map(|name| {
         let user = machine.user(name);
-        let words = ["join", "--headless", "--json", "--no-mdns", "--name", name, &ticket];
+        let words = [
+            "join",
+            "--headless",
+            "--json",
+            "--no-mdns",
+            "--name",
+            name,
+            &ticket,
+        ];
         let child = user
             .command(&words)
             .stdout(Stdio::piped())
@@ -232,15 +277,21 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
     ada.does(&["deny", "cleo"]);
 
     let [(bob, mut first), (_, second)] = guests;
-    ada.finds("bob", "online", SOON);
+    ada.finds("bob", "here", SOON);
     eventually("bob is an editor", SOON, || {
         let ran = bob.run(&["status", "--json"]);
-        ran.out.contains(r#""role":"editor""#).then_some(()).ok_or(ran.out + &ran.err)
+        ran.out
+            .contains(r#""role":"editor""#)
+            .then_some(())
+            .ok_or(ran.out + &ran.err)
     });
     let refused = second.wait_with_output().unwrap();
     assert_eq!(refused.status.code(), Some(4));
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains(r#""code":"admission-refused""#) || told.contains(r#""code":"denied""#), "{told}");
+    assert!(
+        told.contains(r#""code":"admission-refused""#) || told.contains(r#""code":"denied""#),
+        "{told}"
+    );
     first.kill().unwrap();
     first.wait().unwrap();
 }
@@ -248,13 +299,20 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
 #[test]
 fn the_size_is_what_the_host_says() {
     let machine = Machine::new();
-    let ada = machine.share("ada", &["--size", "100x30"], &["sh", "-c", "stty size; cat"]);
+    let ada = machine.share(
+        "ada",
+        &["--size", "100x30"],
+        &["sh", "-c", "stty size; cat"],
+    );
 
     let bob = machine.join("bob", &ada.ticket());
 
     bob.sees("30 100");
     let screen = bob.json(&["screen"]);
-    assert_eq!((&screen["cols"], &screen["rows"]), (&json!(100), &json!(30)));
+    assert_eq!(
+        (&screen["cols"], &screen["rows"]),
+        (&json!(100), &json!(30))
+    );
 }
 
 #[test]
@@ -273,7 +331,11 @@ fn a_shared_shell_knows_that_it_is_shared_and_does_not_share_again() {
 #[test]
 fn a_flood_ends_in_the_same_screen_for_all() {
     let machine = Machine::new();
-    let ada = machine.share("ada", &[], &["sh", "-c", "read go; seq 1 200000; echo done; cat"]);
+    let ada = machine.share(
+        "ada",
+        &[],
+        &["sh", "-c", "read go; seq 1 200000; echo done; cat"],
+    );
     let bob = machine.join("bob", &ada.ticket());
     let cleo = machine.join("cleo", &ada.ticket());
 
@@ -291,7 +353,15 @@ fn invitations_are_made_listed_and_shown() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);
 
-    let made = ada.json(&["invite", "create", "--role", "editor", "--accept", "--expires", "10m"]);
+    let made = ada.json(&[
+        "invite",
+        "create",
+        "--role",
+        "editor",
+        "--accept",
+        "--expires",
+        "10m",
+    ]);
     let ticket = made["ticket"].as_str().unwrap();
 
     assert_eq!(made["join_command"], format!("collab-p2p join {ticket}"));

@@ -255,7 +255,8 @@ fn check(file: &File) -> Result<(), String> {
     one_of("share.ask", &file.share.ask, &["auto", "always", "never"])?;
     one_of("share.control", &file.share.control, &["ask", "auto"])?;
     values::expiry(&file.share.expires).map_err(|error| format!("share.expires: {error}"))?;
-    values::prefix(&file.terminal.prefix).map_err(|error| format!("terminal.prefix: {error}"))?;
+    let prefix = file.terminal.prefix.parse::<crate::ui::Prefix>();
+    prefix.map_err(|error| format!("terminal.prefix: {error}"))?;
     for addr in &file.network.listen {
         addr.parse::<crate::engine::address::Addr>()
             .map_err(|error| format!("network.listen: {error}"))?;

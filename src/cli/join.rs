@@ -12,6 +12,7 @@ use crate::cli::{Context, nodes, values};
 use crate::engine::address::Addr;
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
+use crate::engine::limits::TICKET_BYTES_MAX;
 use crate::engine::ticket::{Ticket, TicketError};
 use crate::engine::view::Phase;
 use crate::node::folder::MemberInfo;
@@ -41,8 +42,8 @@ pub(crate) struct JoinArgs {
     addrs: Vec<Addr>,
 }
 
-/// A ticket has at most 8 KiB; one byte more tells that there was more.
-const LINE_BYTES_MAX: u64 = 8 * 1024 + 2;
+/// A byte more than a ticket may have tells that there was more.
+const LINE_BYTES_MAX: usize = TICKET_BYTES_MAX + 2;
 
 /// Joins, and stays until the person or the session ends it.
 pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliError> {
@@ -146,7 +147,7 @@ fn first_line() -> Result<String, CliError> {
     let mut line = Vec::new();
     let read = std::io::stdin()
         .lock()
-        .take(LINE_BYTES_MAX)
+        .take(LINE_BYTES_MAX as u64)
         .read_until(b'\n', &mut line);
     read.map_err(|error| CliError::new(Code::Usage, format!("stdin cannot be read: {error}")))?;
     String::from_utf8(line)

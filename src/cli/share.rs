@@ -113,7 +113,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
         announce(context, &running, &ticket);
         foreground::headless(context, &running.handle).await
     } else {
-        let block = block(&running, &args, &command);
+        let block = block(context, &running, &args, &command);
         block.iter().for_each(|line| context.output.line(line));
         if args.copy {
             copy(context, &command);
@@ -297,7 +297,7 @@ fn announce(context: &Context, running: &Running, ticket: &str) {
 }
 
 /// The lines before the screen is taken: what is shared, how others join, which keys there are.
-fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
+fn block(context: &Context, running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
     let view = running.handle.view();
     let invite = view
         .invites
@@ -309,7 +309,12 @@ fn block(running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
         None => "without end".to_owned(),
     };
     let title = crate::engine::documents::text::inert(&view.session.title);
-    let prefix = "Ctrl-]";
+    let prefix = context
+        .config
+        .file
+        .terminal
+        .prefix
+        .replacen("C-", "Ctrl-", 1);
     let mut lines = vec![
         format!("Sharing \"{title}\". Whoever has this line joins as {role}, {until}:"),
         String::new(),

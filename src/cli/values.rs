@@ -65,28 +65,6 @@ pub(crate) fn size(text: &str) -> Result<Size, String> {
     Ok(Size { cols, rows })
 }
 
-/// The byte of a prefix key written as `C-]`.
-///
-/// # Errors
-/// Anything else, and the keys that shells need: C, D, J, M, Z and the escape key.
-pub(crate) fn prefix(text: &str) -> Result<u8, String> {
-    let fail =
-        || format!("`{text}` is no prefix like C-] (Ctrl with C, D, J, M, Z or [ is refused)");
-    let key = text
-        .strip_prefix("C-")
-        .filter(|key| key.len() == 1)
-        .ok_or_else(fail)?;
-    let byte = key
-        .bytes()
-        .next()
-        .map(|byte| byte.to_ascii_uppercase())
-        .ok_or_else(fail)?;
-    if !(b'@'..=b'_').contains(&byte) || b"CDJMZ[".contains(&byte) {
-        return Err(fail());
-    }
-    Ok(byte & 0x1f)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,15 +93,6 @@ mod tests {
         assert_eq!(size("80x24"), Ok(Size { cols: 80, rows: 24 }));
         for wrong in ["", "80", "9x24", "80x1", "501x24", "80x301", "80x24x1", "x"] {
             assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_is_a_control_key_that_no_shell_needs() {
-        assert_eq!(prefix("C-]"), Ok(0x1d));
-        assert_eq!(prefix("C-a"), Ok(1));
-        for wrong in ["", "]", "C-", "C-c", "C-D", "C-[", "C-é", "C-ab"] {
-            assert!(prefix(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -88,10 +88,13 @@ pub enum LinkInput<'a> {
         /// Until when it may stay.
         until: Mono,
     },
-    /// An admission on this connection is done: it is closed, and dialled anew as soon as it is gone.
+    /// An admission on this connection is done: it is closed. Whoever was let in dials anew as soon as it is
+    /// gone; whoever was not, after a pause that grows.
     Finished {
         /// Which.
         conn: ConnId,
+        /// Whether both sides know each other as members now.
+        welcome: bool,
     },
     /// The peer answered our heartbeat.
     RoundTrip {
@@ -106,6 +109,8 @@ pub enum LinkInput<'a> {
     AddressExpired,
     /// Whom to be connected to.
     Wanted(BTreeSet<MemberId>),
+    /// Whom to be connected to before all others: hosts of terminals.
+    First(BTreeSet<MemberId>),
     /// While joining, whoever is discovered may let us in.
     AnybodyWanted(bool),
     /// Time has passed.
@@ -192,8 +197,10 @@ pub struct Connections {
     peers: BTreeMap<MemberId, Peer>,
     links: BTreeMap<ConnId, Link>,
     wanted: BTreeSet<MemberId>,
+    first: BTreeSet<MemberId>,
     anybody: bool,
-    dials: VecDeque<Mono>,
+    /// Dials after a failure, in the last minute.
+    redials: VecDeque<Mono>,
 }
 
 /// A dial that neither led to a connection nor failed is given up after so long.
@@ -209,8 +216,9 @@ impl Connections {
             peers: BTreeMap::new(),
             links: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            first: BTreeSet::new(),
             anybody: false,
-            dials: VecDeque::new(),
+            redials: VecDeque::new(),
         }
     }
 
@@ -246,11 +254,12 @@ impl Connections {
             LinkInput::Hello { conn, instance } => self.hello(conn, instance, now, out),
             LinkInput::Heard { conn } => self.heard(conn, now),
             LinkInput::Waits { conn, until } => self.waits(conn, until),
-            LinkInput::Finished { conn } => self.finished(conn, out),
+            LinkInput::Finished { conn, welcome } => self.finished(conn, welcome, out),
             LinkInput::RoundTrip { conn, micros } => self.round_trip(conn, micros),
             LinkInput::Networks(networks) => self.networks_changed(networks, now),
             LinkInput::AddressExpired => self.address_expired(now, out),
             LinkInput::Wanted(wanted) => self.wanted_changed(wanted, now),
+            LinkInput::First(first) => self.first = first,
             LinkInput::AnybodyWanted(anybody) => self.anybody = anybody,
             LinkInput::Tick => self.tick(now, out),
         }
@@ -516,12 +525,12 @@ impl Connections {
                     .map(|link| (link.instance, link.rank(self.me), *conn))
             });
         let Some(best) = best else { return };
+        self.activate(best, out);
         for other in self.with(&peer) {
             if other != best && self.loses(other, best) {
                 self.close(other, out);
             }
         }
-        self.activate(best, out);
     }
 
     /// Whether `other` is to be closed now that `best` is known: it has said hello (so both sides know both),
@@ -567,9 +576,9 @@ impl Connections {
         }
     }
 
-    fn finished(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
+    fn finished(&mut self, conn: ConnId, welcome: bool, out: &mut Vec<LinkOutput>) {
         if let Some(link) = self.links.get_mut(&conn) {
-            link.finished = true;
+            link.finished = welcome;
         }
         self.close(conn, out);
     }
@@ -684,11 +693,17 @@ impl Connections {
         wanted && known.dialling.is_none() && !connected
     }
 
+    /// Dials whom it is time to dial: hosts first, then those who failed least. Of dials that follow a failure
+    /// there are [`DIALS_PER_MINUTE_MAX`] a minute, so that many absent members cost little.
     fn dial_due(&mut self, now: Mono, out: &mut Vec<LinkOutput>) {
-        while self.dials.front().is_some_and(|at| *at + ms(60_000) <= now) {
-            self.dials.pop_front();
+        while self
+            .redials
+            .front()
+            .is_some_and(|at| *at + ms(60_000) <= now)
+        {
+            self.redials.pop_front();
         }
-        let due: Vec<MemberId> = self
+        let mut due: Vec<(bool, u32, MemberId)> = self
             .peers
             .iter()
             .filter(|(id, peer)| {
@@ -696,18 +711,21 @@ impl Connections {
                     && !peer.addrs.is_empty()
                     && self.lacks(id, peer)
             })
-            .map(|(id, _)| *id)
+            .map(|(id, peer)| (!self.first.contains(id), peer.failures, *id))
             .collect();
-        for id in due {
+        due.sort_unstable();
+        for (_, failures, id) in due {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
             };
-            if self.dials.len() >= DIALS_PER_MINUTE_MAX {
-                peer.next_dial = self.dials.front().map(|at| *at + ms(60_000));
-                continue;
+            if failures > 0 {
+                if self.redials.len() >= DIALS_PER_MINUTE_MAX {
+                    peer.next_dial = self.redials.front().map(|at| *at + ms(60_000));
+                    continue;
+                }
+                self.redials.push_back(now);
             }
             peer.dialling = Some(now);
-            self.dials.push_back(now);
             let addrs = peer.addrs.keys().copied().collect();
             out.push(LinkOutput::Dial { peer: id, addrs });
         }
@@ -923,23 +941,82 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_thirty_dials_a_minute_are_made() {
+    fn no_more_than_thirty_dials_a_minute_follow_failures() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
         handle(&mut here, LinkInput::AnybodyWanted(true), Mono(0), &mut out);
         for number in 10..60 {
+            let peer = MemberId([number; 32]);
             let addr: Addr = format!("/ip4/10.0.0.{number}/tcp/1").parse().unwrap();
             let found = LinkInput::Discovered {
-                peer: MemberId([number; 32]),
+                peer,
                 addrs: &[addr],
                 source: Source::Mdns,
             };
             handle(&mut here, found, Mono(0), &mut out);
+            handle(
+                &mut here,
+                LinkInput::DialFailed {
+                    peer,
+                    reason: "refused",
+                },
+                Mono(0),
+                &mut out,
+            );
         }
-
-        assert_eq!(dials(&out), DIALS_PER_MINUTE_MAX);
-        handle(&mut here, LinkInput::Tick, Mono(60_000_000), &mut out);
         assert_eq!(dials(&out), 50);
+        out.clear();
+
+        handle(&mut here, LinkInput::Tick, Mono(1_000_000), &mut out);
+        assert_eq!(dials(&out), DIALS_PER_MINUTE_MAX);
+        handle(&mut here, LinkInput::Tick, Mono(61_000_000), &mut out);
+        assert_eq!(dials(&out), 50);
+    }
+
+    #[test]
+    fn a_terminals_host_is_dialled_before_others_who_failed_less() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        handle(
+            &mut here,
+            LinkInput::Wanted([SMALLER, GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        handle(
+            &mut here,
+            LinkInput::First([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        let addr: Addr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
+        for peer in [SMALLER, GREATER] {
+            let found = LinkInput::Discovered {
+                peer,
+                addrs: &[addr],
+                source: Source::Ticket,
+            };
+            handle(&mut here, found, Mono(0), &mut out);
+        }
+        for _ in 0..3 {
+            let failed = LinkInput::DialFailed {
+                peer: GREATER,
+                reason: "refused",
+            };
+            handle(&mut here, failed, Mono(0), &mut out);
+        }
+        out.clear();
+
+        handle(&mut here, LinkInput::Tick, Mono(30_000_000), &mut out);
+
+        let order: Vec<MemberId> = out
+            .iter()
+            .filter_map(|output| match output {
+                LinkOutput::Dial { peer, .. } => Some(*peer),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(order, [GREATER, SMALLER]);
     }
 
     #[test]

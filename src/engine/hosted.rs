@@ -124,6 +124,8 @@ impl Engine {
         event: PtyEvent,
         context: &mut Context<'_>,
     ) {
+        let span = tracing::debug_span!("terminal", id = %terminal.short());
+        let _entered = span.enter();
         match event {
             PtyEvent::Output(bytes) => self.output(terminal, &bytes, context),
             PtyEvent::Written(total) => {

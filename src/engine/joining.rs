@@ -171,7 +171,10 @@ impl Engine {
                 AdmissionOutput::Waits => self.joiner_waits(conn, context),
                 AdmissionOutput::Joined(joined) => self.joined(*joined, context),
                 AdmissionOutput::Refused(refusal) => self.joiner_refused(stream, &refusal, context),
-                AdmissionOutput::Close => self.close_admission(stream, conn, context),
+                AdmissionOutput::Close => {
+                    let welcome = matches!(self.phase, Phase::Member(_));
+                    self.close_admission(stream, (conn, welcome), context);
+                }
                 AdmissionOutput::AskPerson(_)
                 | AdmissionOutput::Withdraw(_)
                 | AdmissionOutput::Admit(_)
@@ -224,7 +227,7 @@ impl Engine {
     pub(in crate::engine) fn close_admission(
         &mut self,
         stream: StreamId,
-        conn: ConnId,
+        (conn, welcome): (ConnId, bool),
         context: &mut Context<'_>,
     ) {
         self.streams.remove(&stream);
@@ -232,7 +235,7 @@ impl Engine {
             joining.machines.remove(&stream);
         }
         context.net(NetEffect::CloseStream { stream });
-        self.link(LinkInput::Finished { conn }, context);
+        self.link(LinkInput::Finished { conn, welcome }, context);
     }
 
     /// The door is open: this node is a member from now on.
@@ -256,7 +259,7 @@ impl Engine {
                 .link(conn)
                 .is_some_and(|link| link.peer != sponsor)
             {
-                self.close_admission(stream, conn, context);
+                self.close_admission(stream, (conn, false), context);
             }
         }
         self.start_member(context);

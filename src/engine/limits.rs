@@ -11,7 +11,7 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Addresses of one peer that are dialled or kept.
 pub const ADDRS_PER_PEER_MAX: usize = 8;
-/// Dials a minute, all peers together.
+/// Dials a minute that follow a failure, all peers together.
 pub const DIALS_PER_MINUTE_MAX: usize = 30;
 /// Pause before the first redial; doubled with each failure.
 pub const REDIAL_FIRST: Duration = ms(200);
@@ -48,7 +48,7 @@ pub const FETCH_BYTES_MAX: usize = 128 * 1024;
 pub const FETCH_LOGS_MAX: usize = 64;
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
-/// Entries that go out whole by gossip; of larger ones only the header does.
+/// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].
 pub const GOSSIP_WHOLE_BYTES_MAX: usize = 32 * 1024;
 
 /// Envelopes that one member may write in all.
@@ -279,8 +279,8 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 // --- net ---
 
-/// Largest message on a screen stream.
-pub const SCREEN_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Largest message on a screen stream: the largest frame, its stamp and signature.
+pub const SCREEN_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
 pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that may wait to be written on a control stream.

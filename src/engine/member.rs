@@ -78,6 +78,8 @@ pub(in crate::engine) struct Waiting {
 pub(in crate::engine) struct Door {
     pub(in crate::engine) conn: ConnId,
     pub(in crate::engine) machine: DoorKind,
+    /// Whether it has failed.
+    pub(in crate::engine) refused: bool,
 }
 
 #[derive(Debug)]

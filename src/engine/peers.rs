@@ -40,7 +40,7 @@ impl Engine {
             context.net(NetEffect::Subscribe(member.replica.log_topic()));
         }
         context.net(NetEffect::Subscribe(member.replica.presence_topic()));
-        self.link(LinkInput::AnybodyWanted(false), context);
+        self.look_for_anybody(context);
         self.tell_members(context);
         let Phase::Member(member) = &self.phase else {
             return;
@@ -71,7 +71,11 @@ impl Engine {
                 context.net(NetEffect::Close { conn });
             }
         }
-        let wanted = neighbours(&me, &now_members, &session);
+        let mut wanted = neighbours(&me, &now_members, &session);
+        let mut hosts = member.hosts();
+        hosts.retain(|host| now_members.contains(host));
+        wanted.extend(&hosts);
+        self.link(LinkInput::First(hosts), context);
         self.link(LinkInput::Wanted(wanted), context);
     }
 
@@ -86,6 +90,14 @@ impl Engine {
         for peer in all {
             self.tell(peer, &PeerMessage::Addresses(vec![own.clone()]), context);
         }
+    }
+
+    /// While no other member is connected, though there are some, any will do: in a large session others than
+    /// the neighbours, and those that were admitted elsewhere.
+    fn look_for_anybody(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else { return };
+        let lonely = member.members.len() > 1 && self.links.up().next().is_none();
+        self.link(LinkInput::AnybodyWanted(lonely), context);
     }
 
     /// Sends a message on the control stream of the connection that carries a peer's traffic.
@@ -147,7 +159,7 @@ impl Engine {
                 let me = member.me();
                 let machine = Presenter::new(me, peer, discovery, context.now, context.entropy);
                 let machine = DoorKind::Presenter(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine });
+                member.doors.insert(stream, Door { conn, machine, refused: false });
                 self.feed_door(stream, AdmissionInput::Opened, context);
             }
             Phase::Over => {}
@@ -192,6 +204,10 @@ impl Engine {
             context.emit(Some(actor), What::PeerConnected { peer, path });
         }
         member.alone = false;
+        self.link(LinkInput::AnybodyWanted(false), context);
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
         member.sync.up(peer, &member.replica, &mut out);
         let have = member.board.known(member.me());
@@ -220,6 +236,7 @@ impl Engine {
         context.emit(Some(actor), What::PeerDisconnected { peer });
         self.synced(out, context);
         self.terminals_down(peer, context);
+        self.look_for_anybody(context);
     }
 
     /// Does what catch-up asks.
@@ -276,7 +293,7 @@ impl Engine {
                 let loopback = path == Path::Loopback;
                 let machine = Sponsor::new(member.me(), peer, loopback, context.now);
                 let machine = DoorKind::Sponsor(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine });
+                member.doors.insert(stream, Door { conn, machine, refused: false });
                 Use::Admission
             }
             (Phase::Member(_), Lane::Control) => Use::Control,
@@ -845,10 +862,11 @@ impl Engine {
             }
             AdmissionOutput::Refused(refusal) => self.door_refused(conn, &refusal, context),
             AdmissionOutput::Close => {
-                if let Some(member) = self.member_mut() {
-                    member.doors.remove(&stream);
-                }
-                self.close_admission(stream, conn, context);
+                let peer = self.links.link(conn).map(|link| link.peer);
+                let Phase::Member(member) = &mut self.phase else { return };
+                let welcome = peer.is_some_and(|peer| member.members.contains(&peer));
+                let refused = member.doors.remove(&stream).is_some_and(|door| door.refused);
+                self.close_admission(stream, (conn, welcome && !refused), context);
             }
             AdmissionOutput::Waits | AdmissionOutput::Joined(_) => {}
         }
@@ -1058,6 +1076,15 @@ impl Engine {
 }
 
 impl Member {
+    /// The members at whose machines terminals run.
+    fn hosts(&self) -> BTreeSet<MemberId> {
+        let viewed = self.terminals.viewed.values();
+        viewed
+            .filter(|viewed| viewed.open)
+            .map(|viewed| viewed.host)
+            .collect()
+    }
+
     /// Publishes own presence if it is time.
     fn speak(&mut self, goodbye: bool, context: &mut Context<'_>) {
         let spoken = self

@@ -67,6 +67,8 @@ impl Sync {
     /// A neighbour is connected.
     pub fn up(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
         self.neighbours.insert(peer, Neighbour::default());
+        // What it was asked on a former connection will not be answered on this one.
+        self.fetching.retain(|_, (asked, _)| *asked != peer);
         self.tell(peer, replica, out);
         self.ask_epochs(replica, out);
     }

@@ -218,6 +218,7 @@ impl Engine {
         for id in closed {
             self.viewed_closed(id, context);
         }
+        self.tell_members(context);
     }
 
     /// A child said something on its screen stream.
@@ -231,7 +232,7 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let Ok(message) = postcard::from_bytes::<ToParent>(bytes) else {
+        let Some(message) = decode::<ToParent>(bytes) else {
             context.live(NetEffect::CloseStream { stream });
             return;
         };
@@ -374,4 +375,13 @@ pub(in crate::engine) fn say(stream: StreamId, message: &ToChild, context: &mut 
 /// Encodes a message of the screen lane.
 pub(in crate::engine) fn encode<T: serde::Serialize>(message: &T) -> Vec<u8> {
     postcard::to_stdvec(message).unwrap_or_default()
+}
+
+/// Reads a message of the screen lane: canonical, or none.
+pub(in crate::engine) fn decode<T>(bytes: &[u8]) -> Option<T>
+where
+    T: serde::Serialize + serde::de::DeserializeOwned,
+{
+    let message = postcard::from_bytes(bytes).ok()?;
+    (encode(&message) == bytes).then_some(message)
 }

@@ -19,7 +19,7 @@ use crate::engine::terminal::frame::{Frame, ScreenUpdate};
 use crate::engine::terminal::redaction::Redacted;
 use crate::engine::terminal::screen::Screen;
 use crate::engine::terminal::tree::{Attach, PATH_MAX, Server, ToChild, ToParent, Version, Viewer};
-use crate::engine::terminals::{Pictures, Rights, Terminals, encode};
+use crate::engine::terminals::{Pictures, Rights, Terminals, decode, encode};
 use crate::engine::time::Mono;
 use crate::engine::view::What;
 use crate::engine::{Engine, Phase, Use};
@@ -170,20 +170,20 @@ impl Engine {
         let links = &self.links;
         let reachable = |peer: &MemberId| links.active(peer).is_some();
         let mut out = Vec::new();
-        match postcard::from_bytes::<ToChild>(bytes) {
-            Ok(ToChild::Serving { path }) => {
+        match decode::<ToChild>(bytes) {
+            Some(ToChild::Serving { path }) => {
                 viewed.viewer.serving(stream, &path, now, &mut out);
                 viewed.path = path.into_iter().take(PATH_MAX).collect();
             }
-            Ok(ToChild::Update(update)) => {
+            Some(ToChild::Update(update)) => {
                 return self.updated(stream, terminal, &update, context);
             }
-            Ok(ToChild::Refer(others)) => {
+            Some(ToChild::Refer(others)) => {
                 viewed
                     .viewer
                     .referred(stream, &others, now, &reachable, &mut out);
             }
-            Ok(ToChild::NotHere) | Err(_) => viewed.viewer.closed(stream, now, &mut out),
+            Some(ToChild::NotHere) | None => viewed.viewer.closed(stream, now, &mut out),
         }
         self.attach(terminal, out, context);
     }

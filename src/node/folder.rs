@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::address::Addr;
 use crate::engine::error::Code;
-use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
+use crate::engine::ids::{MemberId, SessionId, TopicId};
 use crate::engine::time::Wall;
 use crate::store::StoreError;
 use crate::store::disk::{
@@ -643,12 +643,6 @@ impl MachineMark {
     /// The secret itself, for the engine, which computes marks of members by it.
     pub fn secret(&self) -> [u8; 32] {
         *self.0
-    }
-
-    /// The mark under which this machine's nodes of this user know `member`.
-    pub fn of(&self, member: MemberId) -> Hash {
-        let key = blake3::derive_key("collab-p2p machine mark v1", self.0.as_slice());
-        Hash(*blake3::keyed_hash(&key, &member.0).as_bytes())
     }
 }
 
@@ -1323,13 +1317,12 @@ mod tests {
         let mark = folders(&home).machine_mark().unwrap();
 
         assert_eq!(
-            folders(&home).machine_mark().unwrap().of(member(1)),
-            mark.of(member(1))
+            folders(&home).machine_mark().unwrap().secret(),
+            mark.secret()
         );
-        assert_ne!(mark.of(member(1)), mark.of(member(2)));
         assert_ne!(
-            folders(&other).machine_mark().unwrap().of(member(1)),
-            mark.of(member(1))
+            folders(&other).machine_mark().unwrap().secret(),
+            mark.secret()
         );
         let path = folders(&home).run().join(MACHINE_FILE);
         assert_eq!(mode(&path), 0o600);

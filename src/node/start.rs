@@ -91,14 +91,17 @@ pub struct Running {
     /// Where the local API is to be served.
     pub socket: PathBuf,
     task: JoinHandle<StopReason>,
-    beside: Vec<JoinHandle<()>>,
+    looking: JoinHandle<()>,
+    registered: JoinHandle<()>,
 }
 
 impl Running {
-    /// Waits until the node has stopped.
+    /// Waits until the node has stopped and its folder says so.
     pub async fn stopped(self) -> StopReason {
         let reason = self.task.await.unwrap_or(StopReason::NetworkFailed);
-        self.beside.iter().for_each(JoinHandle::abort);
+        self.looking.abort();
+        // It ends by itself with the node; what it has to write is little.
+        drop(tokio::time::timeout(Duration::from_secs(1), self.registered).await);
         reason
     }
 }
@@ -305,7 +308,6 @@ impl Parts {
         let registered = keep_registered(place, handle.clone());
         let span = tracing::info_span!("session", session = %session.short(), me = %member.short());
         let task = tokio::spawn(tracing::Instrument::instrument(driver.run(outcome), span));
-        let beside = vec![tokio::spawn(look), tokio::spawn(registered)];
         Ok(Running {
             handle,
             session,
@@ -315,7 +317,8 @@ impl Parts {
             invite: None,
             socket,
             task,
-            beside,
+            looking: tokio::spawn(look),
+            registered: tokio::spawn(registered),
         })
     }
 }
@@ -408,24 +411,37 @@ async fn keep_registered(mut place: Place, handle: Handle) {
         let me = view.participants.iter().find(|participant| participant.me);
         let name = me.map(|me| me.name.clone()).unwrap_or_default();
         let now = (listen.clone(), name, view.session.title.clone());
-        if now != known {
+        let member = matches!(view.phase, Phase::Member { .. } | Phase::Closed);
+        if member && now != known {
             if let Err(error) = place.update(&mut registration, &now) {
                 tracing::warn!(%error, "the run folder could not be updated");
             }
             known = now;
         }
-        if view.phase == Phase::Ended
-            && let Err(error) = place.folder.set_ended()
-        {
-            tracing::warn!(%error, "the folder could not be marked as ended");
-        }
-        if views.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = views.changed() => if changed.is_err() {
+                return;
+            },
+            reason = handle.stopped() => {
+                place.stopped(&reason);
+                return;
+            }
         }
     }
 }
 
 impl Place {
+    /// A membership that is over is not resumed.
+    fn stopped(&mut self, reason: &StopReason) {
+        let over = match reason {
+            StopReason::Closed(_) | StopReason::Left | StopReason::Removed => true,
+            StopReason::JoinFailed(_) | StopReason::Offline | StopReason::NetworkFailed => false,
+        };
+        if over && let Err(error) = self.folder.set_ended() {
+            tracing::warn!(%error, "the folder could not be marked as ended");
+        }
+    }
+
     fn update(
         &mut self,
         registration: &mut Option<crate::node::folder::Registration>,

@@ -225,6 +225,12 @@ impl User {
         Node::start(self, &words)
     }
 
+    /// Starts a node with exactly these words; returns when it is ready.
+    #[track_caller]
+    pub(crate) fn starts(&self, words: &[&str]) -> Node {
+        Node::start(self, words)
+    }
+
     /// Goes on with a membership; returns as soon as the store is loaded.
     #[track_caller]
     pub(crate) fn resume(&self) -> Node {
@@ -286,14 +292,19 @@ impl User {
             .collect()
     }
 
-    /// Waits until somebody has this status, as seen by this user.
+    /// Waits until somebody has this status, as seen by this user; `here` is any but gone.
     #[track_caller]
     pub(crate) fn finds(&self, name: &str, status: &str, within: Duration) {
-        eventually(&format!("{} finds {name} {status}", self.name), within, || {
-            let who = self.who();
-            let found = who.iter().any(|(one, is)| one == name && is == status);
-            found.then_some(()).ok_or_else(|| format!("{who:?}"))
-        });
+        eventually(
+            &format!("{} finds {name} {status}", self.name),
+            within,
+            || {
+                let who = self.who();
+                let fits = |is: &str| is == status || (status == "here" && is != "gone");
+                let found = who.iter().any(|(one, is)| one == name && fits(is));
+                found.then_some(()).ok_or_else(|| format!("{who:?}"))
+            },
+        );
     }
 
     /// Waits until `control status` says this.
@@ -334,8 +345,8 @@ impl Ran {
     pub(crate) fn is_json_refusal(&self, exit: i32, code: &str) {
         assert_eq!(self.code, exit, "{}{}", self.out, self.err);
         let last = self.err.lines().last().unwrap_or_default();
-        let error: Value = serde_json::from_str(last)
-            .unwrap_or_else(|error| panic!("{error}: {}", self.err));
+        let error: Value =
+            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {}", self.err));
         assert_eq!(error["error"]["code"], code, "{error}");
         for key in ["message", "help"] {
             let text = error["error"][key].as_str().unwrap();
@@ -377,10 +388,14 @@ impl Node {
         follow(child.stdout.take().unwrap(), &lines, |lines, line| {
             lines.push(serde_json::from_str(line).unwrap_or_else(|_| json!({"not json": line})));
         });
-        follow(child.stderr.take().unwrap(), &errors, |errors: &mut String, line| {
-            errors.push_str(line);
-            errors.push('\n');
-        });
+        follow(
+            child.stderr.take().unwrap(),
+            &errors,
+            |errors: &mut String, line| {
+                errors.push_str(line);
+                errors.push('\n');
+            },
+        );
         let mut node = Self {
             user: user.clone(),
             ready: Value::Null,
@@ -468,7 +483,11 @@ impl Node {
         let socket = self.ready["socket"].as_str().unwrap();
         let mut stream = UnixStream::connect(socket).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -495,14 +514,21 @@ impl Drop for Node {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a failed test shows what its nodes said")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a failed test shows what its nodes said"
+)]
 fn eprintln_of(name: &str, said: &str) {
     eprintln!("--- stderr of {name}'s node\n{said}");
 }
 
 /// The items of a list that the program printed.
 pub(crate) fn items(value: &Value) -> &[Value] {
-    let list = if value.is_array() { value } else { &value["items"] };
+    let list = if value.is_array() {
+        value
+    } else {
+        &value["items"]
+    };
     list.as_array().unwrap()
 }
 
@@ -526,7 +552,11 @@ pub(crate) fn same_screen(users: &[&User]) -> Value {
     eventually("everybody sees the same screen", SOON, || {
         let all: Vec<Value> = users.iter().map(|user| user.json(&["screen"])).collect();
         let same = all.windows(2).all(|pair| pair[0] == pair[1]);
-        if same { Ok(all[0].clone()) } else { Err(format!("{all:#?}")) }
+        if same {
+            Ok(all[0].clone())
+        } else {
+            Err(format!("{all:#?}"))
+        }
     })
 }
 
@@ -566,7 +596,9 @@ pub(crate) fn finish(mut command: Command, stdin: &[u8]) -> Ran {
 /// The exit code as a shell tells it.
 pub(crate) fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap())
 }
 
 fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {

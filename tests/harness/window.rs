@@ -1,6 +1,7 @@
 //! A program in a terminal window: a real PTY, and an emulator beside it that shows what a person would see.
 
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl Window {
             .unwrap();
         let pty = Arc::new(pty);
         let seen = Arc::new(Mutex::new(Seen {
-            emulator: vt100::Parser::new(rows, cols, 0),
+            emulator: vt100::Parser::new(cells(rows), cells(cols), 0),
             raw: Vec::new(),
         }));
         let (from, into) = (Arc::clone(&pty), Arc::clone(&seen));
@@ -67,7 +68,10 @@ impl Window {
     /// Drags the window to another size.
     pub(crate) fn becomes(&self, (cols, rows): (u16, u16)) {
         self.pty.resize(Size::new(rows, cols)).unwrap();
-        self.seen().emulator.screen_mut().set_size(rows, cols);
+        self.seen()
+            .emulator
+            .screen_mut()
+            .set_size(cells(rows), cells(cols));
     }
 
     /// The rows that the window shows.
@@ -75,7 +79,10 @@ impl Window {
         let seen = self.seen();
         let screen = seen.emulator.screen();
         let (_, cols) = screen.size();
-        screen.rows(0, cols).map(|row| row.trim_end().to_owned()).collect()
+        screen
+            .rows(0, cols.get())
+            .map(|row| row.trim_end().to_owned())
+            .collect()
     }
 
     /// Everything that was ever written into the window.
@@ -108,10 +115,14 @@ impl Window {
     /// Waits until the window shows this no longer.
     #[track_caller]
     pub(crate) fn hides(&self, text: &str) {
-        eventually(&format!("the window shows {text:?} no longer"), SOON, || {
-            let rows = self.rows().join("\n");
-            (!rows.contains(text)).then_some(()).ok_or(rows)
-        });
+        eventually(
+            &format!("the window shows {text:?} no longer"),
+            SOON,
+            || {
+                let rows = self.rows().join("\n");
+                (!rows.contains(text)).then_some(()).ok_or(rows)
+            },
+        );
     }
 
     /// Sends a signal to the program.
@@ -132,6 +143,10 @@ impl Window {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn cells(count: u16) -> NonZeroU16 {
+    NonZeroU16::new(count).unwrap()
 }
 
 impl Drop for Window {
