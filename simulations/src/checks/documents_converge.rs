@@ -15,9 +15,9 @@ impl Check for DocumentsConverge {
         for node in nodes {
             let has = holdings(world, node)?;
             if let Some((other, theirs)) = known.first()
-                && let Some(differs) = has.iter().zip(theirs).find(|(a, b)| a != b)
+                && let Some((here, there)) = has.iter().zip(theirs).find(|(a, b)| a != b)
             {
-                return Err(format!("nodes {} and {} differ: {differs:?}", other.0, node.0));
+                return Err(format!("node {} has {there}\n  and node {} {here}", other.0, node.0));
             }
             known.push((node, has));
         }
@@ -34,8 +34,13 @@ fn holdings(world: &mut World, node: NodeId) -> Result<Vec<String>, String> {
     let messages: Vec<_> = view.messages.iter().map(|one| (&one.id, one.from, &one.text)).collect();
     let shown = format!("{:?} {participants:?} {messages:?}", view.session.title);
     let replica = world.engine(node).and_then(|engine| engine.replica()).ok_or_else(missing)?;
-    let logs = format!("{:?}", replica.vector());
-    let documents = format!("{:?}", replica.documents().heads());
+    let logs: Vec<String> = replica
+        .vector()
+        .into_iter()
+        .map(|(member, end)| format!("{}:{}:{}", member.short(), end.seq, end.hash.short()))
+        .collect();
+    let logs = format!("logs {}", logs.join(" "));
+    let documents = format!("documents {:?}", replica.documents().heads());
     if let Some(fault) = replica.documents().faults().next() {
         return Err(format!("node {}: {fault}", node.0));
     }
