@@ -90,6 +90,7 @@ impl<'a> Play<'a> {
             commit_ms: scenario.commit_ms,
             skew_ms: scenario.skew_ms,
             adversary: Adversary::default(),
+            mdns: scenario.mdns,
             trace,
         };
         Ok(Self {
@@ -99,7 +100,7 @@ impl<'a> Play<'a> {
             world: World::new(config),
             reference: Reference::default(),
             checks: checks.collect::<Result<_, _>>()?,
-            operator: Operator::new(scenario),
+            operator: Operator::new(scenario, bugs(scenario, plant)),
         })
     }
 
@@ -126,7 +127,7 @@ impl<'a> Play<'a> {
             name: "node 0".to_owned(),
             title: self.scenario.name.clone(),
             ask: Ask::Never,
-            control: ControlMode::Ask,
+            control: if self.scenario.auto { ControlMode::Auto } else { ControlMode::Ask },
         };
         self.world.host(session, self.joining());
         self.pass(Duration::from_secs(1))?;
@@ -140,7 +141,8 @@ impl<'a> Play<'a> {
         let invites = self.world.view(HOST).map(|view| view.invites.clone()).unwrap_or_default();
         let ticket = invites.into_iter().find_map(|invite| invite.ticket);
         let ticket = ticket.ok_or_else(|| Failure::new("everybody_joins", "there is no ticket"))?;
-        for guest in 1..self.scenario.members {
+        self.operator.invite(&ticket);
+        for guest in 1..self.scenario.members.saturating_sub(self.scenario.late) {
             self.world.guest(&ticket, &format!("node {guest}"), self.joining());
             self.pass(Duration::from_millis(300))?;
         }
@@ -148,7 +150,14 @@ impl<'a> Play<'a> {
         if !self.scenario.catch_up {
             self.switch_off_catch_up()?;
         }
-        match self.world.nodes().find(|node| self.world.engine(*node).is_none_or(|e| e.replica().is_none())) {
+        self.check_joined()
+    }
+
+    fn check_joined(&self) -> Result<(), Failure> {
+        let joined = |node: &NodeId| {
+            self.world.engine(*node).is_some_and(|engine| engine.replica().is_some())
+        };
+        match self.world.nodes().find(|node| !joined(node)) {
             None => Ok(()),
             Some(node) => Err(Failure::new("everybody_joins", &format!("node {} has not", node.0))),
         }
@@ -216,6 +225,7 @@ impl<'a> Play<'a> {
     }
 
     fn rest(&mut self) -> Result<(), Failure> {
+        self.check_joined()?;
         for (name, check) in &mut self.checks {
             let result = check.at_rest(&mut self.world, &self.reference);
             result.map_err(|reason| Failure::new(name, &reason))?;
@@ -245,6 +255,7 @@ fn bugs(scenario: &Scenario, plant: Option<Plant>) -> Bugs {
         drop_dedup: plant == Some(Plant::DropDedup),
         ignore_lease_number: plant == Some(Plant::IgnoreLeaseNumber),
         skip_persist: plant == Some(Plant::SkipPersist),
+        two_controllers: plant == Some(Plant::TwoControllers),
         accept_unsigned: plant == Some(Plant::AcceptUnsigned),
         no_catch_up: !scenario.catch_up,
         no_gossip: !scenario.gossip,

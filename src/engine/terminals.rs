@@ -171,6 +171,7 @@ impl Engine {
     /// A peer is connected: terminals that it hosts can be watched, or typed into.
     pub(in crate::engine) fn terminals_up(&mut self, peer: MemberId, context: &mut Context<'_>) {
         self.watch_terminals(context);
+        self.tell_control(peer, context);
         self.senders_up(peer, context);
         self.check_pictures(context);
     }

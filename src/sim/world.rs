@@ -43,6 +43,8 @@ pub struct WorldConfig {
     pub skew_ms: u64,
     /// What the adversary does.
     pub adversary: Adversary,
+    /// Whether nodes that reach each other find each other without being told addresses.
+    pub mdns: bool,
     /// Whether to keep the text of the trace.
     pub trace: bool,
 }
@@ -496,6 +498,10 @@ impl World {
         self.outcome(process, outcome);
         for event in heard {
             self.handle(process, Event::Net(event));
+        }
+        if self.config.mdns {
+            let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+            self.network.announce(process, &mut at);
         }
     }
 
