@@ -59,18 +59,28 @@ fn main() -> ExitCode {
     let scenarios = match Scenario::find(&args.scenario) {
         Ok(scenarios) => scenarios,
         Err(error) => {
-            say(&format!("error[usage]: {error}\nhelp: one of {}", Scenario::names().join(", ")));
+            say(&format!(
+                "error[usage]: {error}\nhelp: one of {}",
+                Scenario::names().join(", ")
+            ));
             return ExitCode::from(2);
         }
     };
-    let good = scenarios.iter().filter(|scenario| run(scenario, &args)).count();
+    let good = scenarios
+        .iter()
+        .filter(|scenario| run(scenario, &args))
+        .count();
     ExitCode::from(u8::from(good < scenarios.len()))
 }
 
 /// Plays a scenario with all its seeds; whether all went well.
 fn run(scenario: &Scenario, args: &Args) -> bool {
     let first = args.seed.unwrap_or(0);
-    let count = if args.seed.is_some() && args.seeds == 20 { 1 } else { args.seeds };
+    let count = if args.seed.is_some() && args.seeds == 20 {
+        1
+    } else {
+        args.seeds
+    };
     let mut total = Report::default();
     let mut failures = 0;
     for seed in first..first + count {
@@ -82,7 +92,10 @@ fn run(scenario: &Scenario, args: &Args) -> bool {
             }
         }
     }
-    say(&format!("{}: {count} seeds, {failures} failures; {total}", scenario.name));
+    say(&format!(
+        "{}: {count} seeds, {failures} failures; {total}",
+        scenario.name
+    ));
     failures == 0
 }
 
@@ -97,7 +110,10 @@ fn play_twice_at_times(
     if twice {
         let again = play(scenario, seed, args.plant, false)?;
         if again.trace != report.trace {
-            return Err(Failure::new("equal_seeds_give_equal_traces", "the second run differs"));
+            return Err(Failure::new(
+                "equal_seeds_give_equal_traces",
+                "the second run differs",
+            ));
         }
     }
     Ok(report)
@@ -106,7 +122,9 @@ fn play_twice_at_times(
 /// A failure with the line that plays it again.
 fn told(scenario: &Scenario, seed: u64, plant: Option<Plant>, failure: &Failure) -> String {
     let plant = plant.and_then(|plant| plant.to_possible_value());
-    let plant = plant.map(|plant| format!(" --plant {}", plant.get_name())).unwrap_or_default();
+    let plant = plant
+        .map(|plant| format!(" --plant {}", plant.get_name()))
+        .unwrap_or_default();
     format!(
         "FAILED {} at seed {seed}, {}\n  replay: cargo run --release -p simulations -- {} --seed {seed}{plant} \
          --trace",
@@ -193,7 +211,11 @@ mod tests {
     #[test]
     fn a_node_that_takes_unsigned_entries_is_found() {
         let check = finds("convergence", Plant::AcceptUnsigned, 20);
-        let known = ["nobody_speaks_for_another", "documents_converge", "numbers_are_used_once"];
+        let known = [
+            "nobody_speaks_for_another",
+            "documents_converge",
+            "numbers_are_used_once",
+        ];
         assert!(known.contains(&check.as_str()), "{check}");
     }
 
@@ -204,6 +226,9 @@ mod tests {
 
         let told = told(&scenario, 7, Some(Plant::DropDedup), &failure);
 
-        assert!(told.contains("-- control --seed 7 --plant drop-dedup --trace"), "{told}");
+        assert!(
+            told.contains("-- control --seed 7 --plant drop-dedup --trace"),
+            "{told}"
+        );
     }
 }

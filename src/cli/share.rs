@@ -159,6 +159,7 @@ fn ended(
 fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith, CliError> {
     let file = &context.config.file;
     let argv = argv(context, args);
+    runnable(context, &argv)?;
     let first = argv.first().cloned().unwrap_or_default();
     let word = first.rsplit('/').next().unwrap_or_default().to_owned();
     let cwd = match &args.path {
@@ -214,6 +215,28 @@ fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
     let configured = Some(context.config.file.terminal.shell.clone()).filter(|s| !s.is_empty());
     let shell = configured.or_else(|| context.env.shell.clone());
     vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
+}
+
+/// Refuses a command that cannot be found, before a session is made around it.
+fn runnable(context: &Context, argv: &[String]) -> Result<(), CliError> {
+    use std::os::unix::fs::PermissionsExt;
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let is_program = |path: PathBuf| {
+        let facts = std::fs::metadata(path);
+        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    };
+    let found = if program.contains('/') {
+        is_program(PathBuf::from(program))
+    } else {
+        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
+        path.split(':')
+            .any(|folder| is_program(PathBuf::from(folder).join(program)))
+    };
+    if found {
+        return Ok(());
+    }
+    let message = format!("`{program}` is no program that can be run here");
+    Err(CliError::new(Code::CommandFailed, message))
 }
 
 fn folder(path: &PathBuf) -> Result<PathBuf, CliError> {
