@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -159,13 +159,13 @@ fn ended(
 fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith, CliError> {
     let file = &context.config.file;
     let argv = argv(context, args);
-    runnable(context, &argv)?;
     let first = argv.first().cloned().unwrap_or_default();
     let word = first.rsplit('/').next().unwrap_or_default().to_owned();
     let cwd = match &args.path {
         Some(path) => Some(folder(path)?),
         None => std::env::current_dir().ok(),
     };
+    runnable(context, &argv, cwd.as_deref())?;
     let title = args.title.clone().unwrap_or_else(|| word.clone());
     let size = size(args, headless);
     let role = match (args.role, file.share.role.as_str()) {
@@ -218,7 +218,7 @@ fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
 }
 
 /// Refuses a command that cannot be found, before a session is made around it.
-fn runnable(context: &Context, argv: &[String]) -> Result<(), CliError> {
+fn runnable(context: &Context, argv: &[String], cwd: Option<&Path>) -> Result<(), CliError> {
     use std::os::unix::fs::PermissionsExt;
     let program = argv.first().map(String::as_str).unwrap_or_default();
     let is_program = |path: PathBuf| {
@@ -226,7 +226,7 @@ fn runnable(context: &Context, argv: &[String]) -> Result<(), CliError> {
         facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
     };
     let found = if program.contains('/') {
-        is_program(PathBuf::from(program))
+        is_program(cwd.unwrap_or(Path::new("")).join(program))
     } else {
         let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
         path.split(':')
