@@ -283,7 +283,10 @@ impl Engine {
                 self.changed = true;
                 self.listening(context);
             }
-            NetEvent::Networks(networks) => self.link(LinkInput::Networks(&networks), context),
+            NetEvent::Networks(networks) => {
+                self.link(LinkInput::Networks(&networks), context);
+                self.consider_addresses(context);
+            }
             NetEvent::AddressExpired => self.link(LinkInput::AddressExpired, context),
             NetEvent::Discovered {
                 peer,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use collab_p2p::engine::Bugs;
 use collab_p2p::engine::command::{Command, ControlCommand, InputSource, SessionPatch};
 use collab_p2p::engine::ids::TerminalId;
 use collab_p2p::sim::{NodeId, World};
@@ -21,6 +22,9 @@ pub(crate) struct Operator {
     deeds: Deeds,
     /// A member that never asks for control.
     stranger: Option<NodeId>,
+    /// The ticket, and how many may still come.
+    newcomers: (String, usize),
+    bugs: Bugs,
     said: u64,
     down: BTreeMap<NodeId, Duration>,
     healed_at: Option<Duration>,
@@ -29,15 +33,22 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// Nothing done yet.
-    pub(crate) fn new(scenario: &Scenario) -> Self {
+    pub(crate) fn new(scenario: &Scenario, bugs: Bugs) -> Self {
         Self {
             deeds: scenario.deeds,
             stranger: scenario.adversary.member.map(NodeId),
+            newcomers: (String::new(), scenario.late),
+            bugs,
             said: 0,
             down: BTreeMap::new(),
             healed_at: None,
             unstuck_at: None,
         }
+    }
+
+    /// Those who come late have this ticket.
+    pub(crate) fn invite(&mut self, ticket: &str) {
+        ticket.clone_into(&mut self.newcomers.0);
     }
 
     /// Does what it is time for.
@@ -47,6 +58,9 @@ impl Operator {
         let deeds = self.deeds;
         if happens(world, deeds.chat) {
             self.chat(world, reference);
+        }
+        if happens(world, deeds.join) {
+            self.join(world);
         }
         if happens(world, deeds.title) {
             self.title(world);
@@ -68,6 +82,9 @@ impl Operator {
 
     /// Ends what is under way: everything runs, and everybody reaches everybody.
     pub(crate) fn rest(&mut self, world: &mut World) {
+        while self.newcomers.1 > 0 {
+            self.join(world);
+        }
         let stopped: Vec<NodeId> = world.nodes().filter(|node| !world.runs(*node)).collect();
         stopped.into_iter().for_each(|node| world.restart(node));
         world.heal();
@@ -154,6 +171,14 @@ impl Operator {
         };
         if let Some(request) = world.command(node, say) {
             reference.says(node, request, said);
+        }
+    }
+
+    fn join(&mut self, world: &mut World) {
+        if let Some(left) = self.newcomers.1.checked_sub(1) {
+            self.newcomers.1 = left;
+            let name = format!("node {}", world.nodes().count());
+            world.guest(&self.newcomers.0, &name, self.bugs);
         }
     }
 

@@ -4,11 +4,13 @@ use collab_p2p::sim::{Adversary, Links};
 use serde::Deserialize;
 
 /// The scenarios of this folder.
-const KNOWN: [&str; 4] = [
+const KNOWN: [&str; 6] = [
     include_str!("../scenarios/convergence.toml"),
     include_str!("../scenarios/convergence_without_gossip.toml"),
     include_str!("../scenarios/gossip_alone.toml"),
     include_str!("../scenarios/control.toml"),
+    include_str!("../scenarios/control_auto.toml"),
+    include_str!("../scenarios/arrivals.toml"),
 ];
 
 /// What happens to whom, and what must hold.
@@ -20,8 +22,17 @@ pub(crate) struct Scenario {
     /// What it is for, in a sentence.
     #[expect(dead_code, reason = "it speaks to the readers of the file")]
     about: String,
-    /// Members, the host among them.
+    /// Members in the end, the host among them.
     pub(crate) members: usize,
+    /// Members that come only while it is busy.
+    #[serde(default)]
+    pub(crate) late: usize,
+    /// Whether nodes find each other without being told addresses.
+    #[serde(default)]
+    pub(crate) mdns: bool,
+    /// Whether an editor's first key gets a free lease.
+    #[serde(default)]
+    pub(crate) auto: bool,
     /// How long faults and deeds go on, in virtual seconds.
     pub(crate) busy_s: u64,
     /// How long after the last fault everything must be in order, in virtual seconds.
@@ -54,6 +65,8 @@ pub(crate) struct Scenario {
 pub(crate) struct Deeds {
     /// Somebody says something.
     pub(crate) chat: u32,
+    /// Somebody joins with the first ticket, until all have.
+    pub(crate) join: u32,
     /// The host changes the session's title.
     pub(crate) title: u32,
     /// The world falls into two parts that do not reach each other.

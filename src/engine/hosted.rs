@@ -489,6 +489,19 @@ impl Engine {
         }
     }
 
+    /// Who has just connected learns who controls the terminals that run here.
+    pub(in crate::engine) fn tell_control(&mut self, peer: MemberId, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        for terminal in self.hosted_ids() {
+            let Some(hosted) = self.hosted(terminal).filter(|hosted| hosted.open) else {
+                continue;
+            };
+            let body = crate::engine::control::FromHost::Status(hosted.lease.status(now));
+            let message = ControlMessage { terminal, body }.encode();
+            self.tell(peer, &PeerMessage::Lease(message), context);
+        }
+    }
+
     /// A holder's or asker's last connection is gone.
     pub(in crate::engine) fn holder_down(&mut self, peer: MemberId, context: &mut Context<'_>) {
         for terminal in self.hosted_ids() {
@@ -562,6 +575,7 @@ impl Hosted {
             planted: crate::engine::control::PlantedBugs {
                 ignore_lease_number: member.bugs.ignore_lease_number,
                 drop_dedup: member.bugs.drop_dedup,
+                two_controllers: member.bugs.two_controllers,
             },
         };
         Self {

@@ -55,6 +55,8 @@ pub struct Bugs {
     pub drop_dedup: bool,
     /// Whoever sends keys is obeyed, whatever lease they name.
     pub ignore_lease_number: bool,
+    /// A new lease does not end the one before.
+    pub two_controllers: bool,
     /// What should be on disk first never gets there.
     pub skip_persist: bool,
     /// Entries are taken whoever signed them.

@@ -42,6 +42,13 @@ impl Engine {
         context.net(NetEffect::Subscribe(member.replica.presence_topic()));
         self.look_for_anybody(context);
         self.tell_members(context);
+        self.consider_addresses(context);
+        self.reopen_terminals(context);
+        self.watch_terminals(context);
+    }
+
+    /// What members have signed is looked at again: which of it may be dialled depends on our networks.
+    pub(in crate::engine) fn consider_addresses(&mut self, context: &mut Context<'_>) {
         let Phase::Member(member) = &self.phase else {
             return;
         };
@@ -49,8 +56,6 @@ impl Engine {
         for signed in known {
             self.dialable(&signed, context);
         }
-        self.reopen_terminals(context);
-        self.watch_terminals(context);
     }
 
     /// Tells connections and the network who is a member.

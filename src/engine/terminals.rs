@@ -149,7 +149,7 @@ impl Terminals {
         for (id, viewed) in &self.viewed {
             timers.arm(
                 Timer::Attach(*id),
-                viewed.open.then(|| viewed.viewer.deadline()),
+                viewed.viewer.deadline().filter(|_| viewed.open),
             );
             timers.arm(
                 Timer::Lease(*id),
@@ -171,6 +171,7 @@ impl Engine {
     /// A peer is connected: terminals that it hosts can be watched, or typed into.
     pub(in crate::engine) fn terminals_up(&mut self, peer: MemberId, context: &mut Context<'_>) {
         self.watch_terminals(context);
+        self.tell_control(peer, context);
         self.senders_up(peer, context);
         self.check_pictures(context);
     }

@@ -7,7 +7,7 @@ use super::adversary::Memory;
 use super::agenda::{Agenda, Dice, Occurrence, Process};
 use crate::engine::address::{Addr, Ip, Network as Subnet, Transport};
 use crate::engine::effect::{NetEffect, Verdict};
-use crate::engine::event::{ConnId, Ended, GossipId, Lane, NetEvent, Path, StreamId};
+use crate::engine::event::{ConnId, Ended, GossipId, Lane, NetEvent, Path, Source, StreamId};
 use crate::engine::ids::{MemberId, TopicId};
 
 const MILLI: u64 = 1000;
@@ -225,6 +225,23 @@ impl Network {
             }]),
             NetEvent::Listening(vec![addr]),
         ]
+    }
+
+    /// A process and all others find each other by multicast, where they reach each other.
+    pub(super) fn announce(&mut self, process: Process, now: &mut Now<'_>) {
+        let Some(me) = self.host(process).map(|host| host.me) else { return };
+        let others: Vec<(Process, MemberId)> =
+            self.hosts.values().map(|host| (host.process, host.me)).filter(|(_, id)| *id != me).collect();
+        for (other, id) in others {
+            for (hearer, who, node) in [(process, id, other.node), (other, me, process.node)] {
+                if self.reaches(node, hearer.node) {
+                    let (addrs, source) = (vec![address_of(node)], Source::Mdns);
+                    let event = NetEvent::Discovered { peer: who, addrs, source };
+                    let delay = now.dice.between(1, 500) * MILLI;
+                    now.after(delay, Happening::Event(hearer, event));
+                }
+            }
+        }
     }
 
     /// A process is gone: its peers learn it soon, or only when the transport gives up.

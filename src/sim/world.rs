@@ -43,6 +43,8 @@ pub struct WorldConfig {
     pub skew_ms: u64,
     /// What the adversary does.
     pub adversary: Adversary,
+    /// Whether nodes that reach each other find each other without being told addresses.
+    pub mdns: bool,
     /// Whether to keep the text of the trace.
     pub trace: bool,
 }
@@ -499,6 +501,10 @@ impl World {
         for event in heard {
             self.handle(process, Event::Net(event));
         }
+        if self.config.mdns {
+            let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+            self.network.announce(process, &mut at);
+        }
     }
 
     fn running(&self, id: usize) -> Option<Process> {
@@ -555,9 +561,18 @@ impl World {
         match due {
             Some(due) if due <= self.now => {
                 self.count_wakes();
+                self.note_why(process);
                 self.handle(process, Event::Tick);
             }
             Some(_) | None => self.set_alarm(process),
+        }
+    }
+
+    /// The trace says which deadline woke an engine.
+    fn note_why(&mut self, process: Process) {
+        let engine = self.nodes.get(process.node).and_then(|node| node.engine.as_ref());
+        if let Some((_, timer)) = engine.and_then(Engine::next_timer) {
+            self.trace.deed(self.now, &format!("node {} is woken by {timer:?}", process.node));
         }
     }
 

@@ -44,6 +44,8 @@ pub struct PlantedBugs {
     pub ignore_lease_number: bool,
     /// Bytes that come twice are written twice.
     pub drop_dedup: bool,
+    /// A new lease does not end the one before.
+    pub two_controllers: bool,
 }
 
 /// A fact for the host of a terminal.
@@ -1128,6 +1130,10 @@ impl LeaseHost {
         let duration_s = duration_s.clamp(LEASE_S_MIN, LEASE_S_MAX);
         let ends = at.now + Duration::from_secs(u64::from(duration_s));
         self.forget_request(to, out);
+        #[cfg(feature = "sim")]
+        if self.settings.planted.two_controllers {
+            self.live = None;
+        }
         let prolonged = self.live.take_if(|live| live.signed.lease.holder == to);
         if prolonged.is_none() {
             let given = if by == to {

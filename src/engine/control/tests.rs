@@ -19,6 +19,7 @@ const fn settings(auto: bool, own: bool) -> HostSettings {
         planted: PlantedBugs {
             ignore_lease_number: false,
             drop_dedup: false,
+            two_controllers: false,
         },
     }
 }

@@ -240,6 +240,9 @@ pub struct Viewer {
     failed: Option<MemberId>,
     whole: bool,
     retry: Mono,
+    /// Since when the host has something newer, as far as is known.
+    behind: Option<Mono>,
+    checked: Mono,
 }
 
 #[derive(Debug)]
@@ -260,6 +263,8 @@ impl Viewer {
             failed: None,
             whole: false,
             retry: Mono(0),
+            behind: None,
+            checked: Mono(0),
         }
     }
 
@@ -273,10 +278,11 @@ impl Viewer {
         reachable: &dyn Fn(&MemberId) -> bool,
         out: &mut Vec<Attach>,
     ) {
-        if let Some(parent) = &self.parent {
-            let behind = have.is_none() || newest > have;
-            let silent = parent.since + PICTURE_STALE <= now;
-            if !(silent && (behind || !parent.served)) {
+        self.checked = now;
+        let behind = have.is_none() || newest > have;
+        self.behind = behind.then(|| self.behind.unwrap_or(now));
+        if self.parent.is_some() {
+            if self.patience().is_none_or(|until| until > now) {
                 return;
             }
             self.fail(now, out);
@@ -411,11 +417,24 @@ impl Viewer {
         self.parent.as_ref().map(|parent| parent.member)
     }
 
-    /// When to check again.
-    pub fn deadline(&self) -> Mono {
-        self.parent
-            .as_ref()
-            .map_or(self.retry, |parent| parent.since + PICTURE_STALE)
+    /// When to check again, if nothing else happens. While the parent serves all there is, and while the host is
+    /// out of reach, there is nothing to wait for.
+    pub fn deadline(&self) -> Option<Mono> {
+        let due = match self.parent {
+            Some(_) => self.patience(),
+            None => Some(self.retry),
+        };
+        due.filter(|due| *due > self.checked)
+    }
+
+    /// Until when the parent may be silent.
+    fn patience(&self) -> Option<Mono> {
+        let parent = self.parent.as_ref()?;
+        let since = match self.behind {
+            _ if !parent.served => Some(parent.since),
+            behind => behind.map(|behind| behind.max(parent.since)),
+        };
+        since.map(|since| since + PICTURE_STALE)
     }
 }
 
@@ -507,22 +526,20 @@ mod tests {
         out.clear();
 
         viewer.check(Mono(5_000_000), have, have, &|_| true, &mut out);
-        assert_eq!(out, []);
+        assert_eq!(viewer.deadline(), None, "an idle terminal wakes nobody");
         let newer = Some(Version {
             epoch: 1,
             number: 0,
         });
-        viewer.check(Mono(5_000_000), have, newer, &|_| true, &mut out);
+        viewer.check(Mono(6_000_000), have, newer, &|_| true, &mut out);
+        assert_eq!(out, [], "what is newer may be on its way");
+        let due = Mono(6_000_000) + PICTURE_STALE;
+        assert_eq!(viewer.deadline(), Some(due));
+        viewer.check(due, have, newer, &|_| true, &mut out);
 
         assert_eq!(out, [Attach::Leave(StreamId(2))]);
         out.clear();
-        viewer.check(
-            Mono(5_000_000) + ATTACH_RETRY,
-            have,
-            newer,
-            &|_| true,
-            &mut out,
-        );
+        viewer.check(due + ATTACH_RETRY, have, newer, &|_| true, &mut out);
         assert_eq!(
             out,
             [Attach::Ask {
@@ -531,6 +548,16 @@ mod tests {
                 whole: false
             }]
         );
+    }
+
+    #[test]
+    fn while_the_host_is_out_of_reach_there_is_nothing_to_wait_for() {
+        let mut viewer = Viewer::new(ME, HOST);
+        let mut out = Vec::new();
+
+        viewer.check(Mono(5), None, None, &|_| false, &mut out);
+
+        assert_eq!((viewer.deadline(), out), (None, vec![]));
     }
 
     #[test]
