@@ -232,9 +232,7 @@ impl World {
 
     /// The newest pictures of the terminals that a node knows.
     pub fn screens(&mut self, node: NodeId) -> BTreeMap<TerminalId, Arc<Redacted<Screen>>> {
-        let Some(node) = self.nodes.get_mut(node.0) else {
-            return BTreeMap::new();
-        };
+        let Some(node) = self.nodes.get_mut(node.0) else { return BTreeMap::new() };
         if let Some(screens) = node.engine.as_mut().and_then(Engine::screens_if_changed) {
             node.screens = screens;
         }

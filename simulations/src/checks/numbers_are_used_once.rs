@@ -54,11 +54,6 @@ impl NumbersAreUsedOnce {
         if known == hash {
             return Ok(());
         }
-        Err(format!(
-            "entry {seq} of {} is {} and {}",
-            member.short(),
-            known.short(),
-            hash.short()
-        ))
+        Err(format!("entry {seq} of {} is {} and {}", member.short(), known.short(), hash.short()))
     }
 }
