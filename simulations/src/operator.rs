@@ -65,9 +65,14 @@ impl Operator {
         if happens(world, deeds.title) {
             self.title(world);
         }
-        let Some(terminal) = terminal(world) else { return };
+        let Some(terminal) = terminal(world) else {
+            return;
+        };
         self.control(world, terminal);
-        for (rate, source) in [(deeds.key, InputSource::Key), (deeds.verb, InputSource::Verb)] {
+        for (rate, source) in [
+            (deeds.key, InputSource::Key),
+            (deeds.verb, InputSource::Verb),
+        ] {
             if happens(world, rate) {
                 let node = anybody(world);
                 types(world, reference, node, terminal, source);
@@ -90,8 +95,12 @@ impl Operator {
     /// What lasts a while ends.
     fn mend(&mut self, world: &mut World) {
         let now = world.now();
-        let due: Vec<NodeId> =
-            self.down.iter().filter(|(_, until)| **until <= now).map(|(node, _)| *node).collect();
+        let due: Vec<NodeId> = self
+            .down
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(node, _)| *node)
+            .collect();
         for node in due {
             self.down.remove(&node);
             world.restart(node);
@@ -139,7 +148,11 @@ impl Operator {
         let both_ways = world.draw(4) > 0;
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for node in world.nodes() {
-            if world.draw(2) == 0 { here.push(node) } else { there.push(node) }
+            if world.draw(2) == 0 {
+                here.push(node)
+            } else {
+                there.push(node)
+            }
         }
         world.part(&here, &there, both_ways);
         self.healed_at = Some(later(world, self.deeds.partition_s));
@@ -150,7 +163,12 @@ impl Operator {
         self.said += 1;
         let text = format!("word {} of node {}", self.said, node.0);
         let said = text.clone();
-        let say = Command::PostMessage { text, reply: None, mentions: Vec::new(), anchor: None };
+        let say = Command::PostMessage {
+            text,
+            reply: None,
+            mentions: Vec::new(),
+            anchor: None,
+        };
         if let Some(request) = world.command(node, say) {
             reference.says(node, request, said);
         }
@@ -167,7 +185,10 @@ impl Operator {
     fn title(&mut self, world: &mut World) {
         self.said += 1;
         let title = Some(format!("title {}", self.said));
-        let patch = SessionPatch { title, ..SessionPatch::default() };
+        let patch = SessionPatch {
+            title,
+            ..SessionPatch::default()
+        };
         world.command(HOST, Command::PatchSession(patch));
     }
 
@@ -196,8 +217,10 @@ impl Operator {
 
     /// A guest who may ask for control.
     fn candidate(&self, world: &mut World) -> Option<NodeId> {
-        let guests: Vec<NodeId> =
-            world.nodes().filter(|node| *node != HOST && Some(*node) != self.stranger).collect();
+        let guests: Vec<NodeId> = world
+            .nodes()
+            .filter(|node| *node != HOST && Some(*node) != self.stranger)
+            .collect();
         let index = usize::try_from(world.draw(guests.len() as u64)).unwrap_or(0);
         guests.get(index).copied()
     }
@@ -226,7 +249,15 @@ fn types(
 ) {
     let number = reference.next_token(node);
     let bytes = token(node, number);
-    let request = world.command(node, Command::Input { terminal, bytes, source, timeout: None });
+    let request = world.command(
+        node,
+        Command::Input {
+            terminal,
+            bytes,
+            source,
+            timeout: None,
+        },
+    );
     if let Some(request) = request {
         let verb = (source == InputSource::Verb).then_some(request);
         reference.types(node, number, verb);
@@ -236,5 +267,8 @@ fn types(
 /// The terminal that the host shares now.
 fn terminal(world: &mut World) -> Option<TerminalId> {
     let view = world.view(HOST)?;
-    view.terminals.iter().find(|terminal| terminal.open && terminal.mine).map(|terminal| terminal.id)
+    view.terminals
+        .iter()
+        .find(|terminal| terminal.open && terminal.mine)
+        .map(|terminal| terminal.id)
 }

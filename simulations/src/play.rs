@@ -58,7 +58,9 @@ pub(crate) fn play(
     }));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no words");
         Err(Failure::new("nothing_panics", text))
     })
 }
@@ -82,7 +84,9 @@ impl<'a> Play<'a> {
     ) -> Result<Self, Failure> {
         let checks = scenario.checks.iter().map(|name| {
             let check = checks::by_name(name);
-            check.map(|check| (name.clone(), check)).ok_or_else(|| Failure::new(name, "no such checker"))
+            check
+                .map(|check| (name.clone(), check))
+                .ok_or_else(|| Failure::new(name, "no such checker"))
         });
         let config = WorldConfig {
             seed,
@@ -127,23 +131,38 @@ impl<'a> Play<'a> {
             name: "node 0".to_owned(),
             title: self.scenario.name.clone(),
             ask: Ask::Never,
-            control: if self.scenario.auto { ControlMode::Auto } else { ControlMode::Ask },
+            control: if self.scenario.auto {
+                ControlMode::Auto
+            } else {
+                ControlMode::Ask
+            },
         };
         self.world.host(session, self.joining());
         self.pass(Duration::from_secs(1))?;
         if self.scenario.terminal {
-            self.world.command(HOST, Command::OpenTerminal { spec: shell() });
+            self.world
+                .command(HOST, Command::OpenTerminal { spec: shell() });
         }
         let (role, expires_in) = (Role::Editor, Some(Duration::from_secs(3600)));
-        let invite = Command::CreateInvite { role, expires_in, ask: Ask::Never, addresses: true };
+        let invite = Command::CreateInvite {
+            role,
+            expires_in,
+            ask: Ask::Never,
+            addresses: true,
+        };
         self.world.command(HOST, invite);
         self.pass(Duration::from_secs(1))?;
-        let invites = self.world.view(HOST).map(|view| view.invites.clone()).unwrap_or_default();
+        let invites = self
+            .world
+            .view(HOST)
+            .map(|view| view.invites.clone())
+            .unwrap_or_default();
         let ticket = invites.into_iter().find_map(|invite| invite.ticket);
         let ticket = ticket.ok_or_else(|| Failure::new("everybody_joins", "there is no ticket"))?;
         self.operator.invite(&ticket);
         for guest in 1..self.scenario.members.saturating_sub(self.scenario.late) {
-            self.world.guest(&ticket, &format!("node {guest}"), self.joining());
+            self.world
+                .guest(&ticket, &format!("node {guest}"), self.joining());
             self.pass(Duration::from_millis(300))?;
         }
         self.pass(JOINING)?;
@@ -155,17 +174,25 @@ impl<'a> Play<'a> {
 
     fn check_joined(&self) -> Result<(), Failure> {
         let joined = |node: &NodeId| {
-            self.world.engine(*node).is_some_and(|engine| engine.replica().is_some())
+            self.world
+                .engine(*node)
+                .is_some_and(|engine| engine.replica().is_some())
         };
         match self.world.nodes().find(|node| !joined(node)) {
             None => Ok(()),
-            Some(node) => Err(Failure::new("everybody_joins", &format!("node {} has not", node.0))),
+            Some(node) => Err(Failure::new(
+                "everybody_joins",
+                &format!("node {} has not", node.0),
+            )),
         }
     }
 
     /// The rules that nodes break while they join: those of the plant, but everybody catches up.
     fn joining(&self) -> Bugs {
-        Bugs { no_catch_up: false, ..self.plant }
+        Bugs {
+            no_catch_up: false,
+            ..self.plant
+        }
     }
 
     /// Everybody has everything; from now on gossip is alone. A node changes its ways with its next start.
@@ -202,7 +229,9 @@ impl<'a> Play<'a> {
 
     fn see(&mut self, fact: &Fact) -> Result<(), Failure> {
         for (name, check) in &mut self.checks {
-            check.see(&self.world, &self.reference, fact).map_err(|reason| Failure::new(name, &reason))?;
+            check
+                .see(&self.world, &self.reference, fact)
+                .map_err(|reason| Failure::new(name, &reason))?;
         }
         self.reference.see(fact);
         if let Fact::Stopped { node, reason } = fact {
@@ -276,7 +305,11 @@ fn shell() -> TerminalSpec {
 impl Failure {
     /// A failure of this checker.
     pub(crate) fn new(check: &str, reason: &str) -> Self {
-        Self { check: check.to_owned(), reason: reason.to_owned(), at: None }
+        Self {
+            check: check.to_owned(),
+            reason: reason.to_owned(),
+            at: None,
+        }
     }
 
     fn at(mut self, at: Duration) -> Self {
@@ -288,7 +321,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.check, self.reason)?;
-        self.at.map_or(Ok(()), |at| write!(f, " (after {:.3} s)", at.as_secs_f64()))
+        self.at
+            .map_or(Ok(()), |at| write!(f, " (after {:.3} s)", at.as_secs_f64()))
     }
 }
 

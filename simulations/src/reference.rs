@@ -45,7 +45,10 @@ impl Reference {
     /// The number of the next token that a node types.
     pub(crate) fn next_token(&self, node: NodeId) -> u32 {
         let range = (node, 0)..=(node, u32::MAX);
-        self.typed.range(range).next_back().map_or(0, |((_, number), _)| number + 1)
+        self.typed
+            .range(range)
+            .next_back()
+            .map_or(0, |((_, number), _)| number + 1)
     }
 
     /// A node types a token, by key or by a verb that is answered.
@@ -63,8 +66,15 @@ impl Reference {
                 self.members.insert(*node, *member);
             }
             Fact::Crashed { node } => *self.crashes.entry(*node).or_default() += 1,
-            Fact::Replied { node, request, result } => self.told(*node, *request, result),
-            Fact::Handled { .. } | Fact::Took { .. } | Fact::Published { .. } | Fact::Stopped { .. } => {}
+            Fact::Replied {
+                node,
+                request,
+                result,
+            } => self.told(*node, *request, result),
+            Fact::Handled { .. }
+            | Fact::Took { .. }
+            | Fact::Published { .. }
+            | Fact::Stopped { .. } => {}
         }
     }
 
@@ -77,7 +87,8 @@ impl Reference {
                 self.typed.insert((node, number), Some(Typed::Taken));
             }
             (Some(Asked::Type(number)), Err(error)) => {
-                self.typed.insert((node, number), Some(Typed::Failed(error.clone())));
+                self.typed
+                    .insert((node, number), Some(Typed::Failed(error.clone())));
             }
             (Some(Asked::Say(_)) | None, _) => {}
         }

@@ -179,7 +179,7 @@ fn each_way_out_leaves_the_pane_as_it_was() {
     is_as_before(&cleo, "$");
     cleo.starts("resume --no-mdns");
     cleo.shows("read-only");
-    host.shows("2 here");
+    cleo.shows("2 here");
 
     host.runs("exit 3");
     is_as_before(&host, "the session has ended");
