@@ -17,7 +17,7 @@ impl Pane {
         let user = machine.user(name);
         let socket = user.home().join("tmux").display().to_string();
         let settings = user.home().join("tmux.conf");
-        let text = "set -g status off\nset -g escape-time 0\nset -g window-size manual\n\
+        let text = "set -g status off\nset -g escape-time 0\n\
                     set -g default-terminal tmux-256color\n";
         std::fs::write(&settings, text).unwrap();
         let pane = Self { user, socket };
