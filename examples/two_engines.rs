@@ -8,7 +8,9 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    reason = "an example that prints, and whose failure is worth a panic"
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "an example that prints, tells its story in one go, and whose failure is worth a panic"
 )]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
