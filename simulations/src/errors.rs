@@ -16,8 +16,14 @@ thread_local! {
 
 /// Listens to everything the engines log; prints it, if wanted. Only the first call counts.
 pub(crate) fn listen(print: bool) {
-    let level = if print { LevelFilter::DEBUG } else { LevelFilter::OFF };
-    let printer = tracing_subscriber::fmt::layer().without_time().with_filter(level);
+    let level = if print {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::OFF
+    };
+    let printer = tracing_subscriber::fmt::layer()
+        .without_time()
+        .with_filter(level);
     // A second call finds a listener in place, which is as good.
     drop(registry().with(Errors).with(printer).try_init());
 }

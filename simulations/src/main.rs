@@ -64,17 +64,25 @@ fn main() -> ExitCode {
     let scenarios = match Scenario::find(&args.scenario) {
         Ok(scenarios) => only(scenarios, args.check.as_ref()),
         Err(error) => {
-            say(&format!("error[usage]: {error}\nhelp: one of {}", Scenario::names().join(", ")));
+            say(&format!(
+                "error[usage]: {error}\nhelp: one of {}",
+                Scenario::names().join(", ")
+            ));
             return ExitCode::from(2);
         }
     };
-    let good = scenarios.iter().filter(|scenario| run(scenario, &args)).count();
+    let good = scenarios
+        .iter()
+        .filter(|scenario| run(scenario, &args))
+        .count();
     ExitCode::from(u8::from(good < scenarios.len()))
 }
 
 fn only(mut scenarios: Vec<Scenario>, check: Option<&String>) -> Vec<Scenario> {
     if let Some(check) = check {
-        scenarios.iter_mut().for_each(|scenario| scenario.checks = vec![check.clone()]);
+        scenarios
+            .iter_mut()
+            .for_each(|scenario| scenario.checks = vec![check.clone()]);
     }
     scenarios
 }
@@ -82,7 +90,11 @@ fn only(mut scenarios: Vec<Scenario>, check: Option<&String>) -> Vec<Scenario> {
 /// Plays a scenario with all its seeds; whether all went well.
 fn run(scenario: &Scenario, args: &Args) -> bool {
     let first = args.seed.unwrap_or(0);
-    let count = if args.seed.is_some() && args.seeds == 20 { 1 } else { args.seeds };
+    let count = if args.seed.is_some() && args.seeds == 20 {
+        1
+    } else {
+        args.seeds
+    };
     let mut total = Report::default();
     let mut failures = 0;
     for seed in first..first + count {
@@ -94,7 +106,10 @@ fn run(scenario: &Scenario, args: &Args) -> bool {
             }
         }
     }
-    say(&format!("{}: {count} seeds, {failures} failures; {total}", scenario.name));
+    say(&format!(
+        "{}: {count} seeds, {failures} failures; {total}",
+        scenario.name
+    ));
     failures == 0
 }
 
@@ -109,7 +124,10 @@ fn play_twice_at_times(
     if twice {
         let again = play(scenario, seed, args.plant, false)?;
         if again.trace != report.trace {
-            return Err(Failure::new("equal_seeds_give_equal_traces", "the second run differs"));
+            return Err(Failure::new(
+                "equal_seeds_give_equal_traces",
+                "the second run differs",
+            ));
         }
     }
     Ok(report)
@@ -118,9 +136,14 @@ fn play_twice_at_times(
 /// A failure with the line that plays it again.
 fn told(scenario: &Scenario, seed: u64, plant: Option<Plant>, failure: &Failure) -> String {
     let plant = plant.and_then(|plant| plant.to_possible_value());
-    let plant = plant.map(|plant| format!(" --plant {}", plant.get_name())).unwrap_or_default();
+    let mut how = plant
+        .map(|plant| format!(" --plant {}", plant.get_name()))
+        .unwrap_or_default();
+    if let [only] = scenario.checks.as_slice() {
+        how.push_str(&format!(" --check {only}"));
+    }
     format!(
-        "FAILED {} at seed {seed}, {}\n  replay: cargo run --release -p simulations -- {} --seed {seed}{plant} \
+        "FAILED {} at seed {seed}, {}\n  replay: cargo run --release -p simulations -- {} --seed {seed}{how} \
          --trace",
         scenario.name, failure, scenario.name
     )
@@ -151,7 +174,9 @@ mod tests {
         let scenarios = Scenario::find(name).unwrap();
         let scenario = only(scenarios, Some(&check.to_owned())).remove(0);
         let failures = (0..20).filter_map(|seed| play(&scenario, seed, Some(plant), false).err());
-        let found = failures.map(|failure| failure.check).find(|found| found == check);
+        let found = failures
+            .map(|failure| failure.check)
+            .find(|found| found == check);
         assert!(found.is_some(), "{check} finds {plant:?}");
     }
 
@@ -197,12 +222,20 @@ mod tests {
 
     #[test]
     fn a_host_that_writes_repeated_keys_is_found() {
-        finds("control", Plant::DropDedup, "pty_bytes_are_what_leases_allowed");
+        finds(
+            "control",
+            Plant::DropDedup,
+            "pty_bytes_are_what_leases_allowed",
+        );
     }
 
     #[test]
     fn a_host_that_ignores_lease_numbers_is_found() {
-        finds("control", Plant::IgnoreLeaseNumber, "pty_bytes_are_what_leases_allowed");
+        finds(
+            "control",
+            Plant::IgnoreLeaseNumber,
+            "pty_bytes_are_what_leases_allowed",
+        );
     }
 
     #[test]
@@ -212,13 +245,21 @@ mod tests {
 
     #[test]
     fn a_node_that_forgets_what_it_acknowledged_is_found() {
-        finds("convergence", Plant::SkipPersist, "acknowledged_survives_crashes");
+        finds(
+            "convergence",
+            Plant::SkipPersist,
+            "acknowledged_survives_crashes",
+        );
         finds("convergence", Plant::SkipPersist, "numbers_are_used_once");
     }
 
     #[test]
     fn a_node_that_takes_unsigned_entries_is_found() {
-        for check in ["nobody_speaks_for_another", "documents_converge", "numbers_are_used_once"] {
+        for check in [
+            "nobody_speaks_for_another",
+            "documents_converge",
+            "numbers_are_used_once",
+        ] {
             finds("convergence", Plant::AcceptUnsigned, check);
         }
     }
@@ -230,6 +271,9 @@ mod tests {
 
         let told = told(&scenario, 7, Some(Plant::DropDedup), &failure);
 
-        assert!(told.contains("-- control --seed 7 --plant drop-dedup --trace"), "{told}");
+        assert!(
+            told.contains("-- control --seed 7 --plant drop-dedup --trace"),
+            "{told}"
+        );
     }
 }

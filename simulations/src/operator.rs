@@ -65,11 +65,16 @@ impl Operator {
         if happens(world, deeds.title) {
             self.title(world);
         }
-        let Some(terminal) = terminal(world) else { return };
+        let Some(terminal) = terminal(world) else {
+            return;
+        };
         self.control(world, terminal);
-        for (rate, source) in [(deeds.key, InputSource::Key), (deeds.verb, InputSource::Verb)] {
+        for (rate, source) in [
+            (deeds.key, InputSource::Key),
+            (deeds.verb, InputSource::Verb),
+        ] {
             if happens(world, rate) {
-                let node = anybody(world);
+                let node = self.typist(world);
                 types(world, reference, node, terminal, source);
             }
         }
@@ -90,8 +95,12 @@ impl Operator {
     /// What lasts a while ends.
     fn mend(&mut self, world: &mut World) {
         let now = world.now();
-        let due: Vec<NodeId> =
-            self.down.iter().filter(|(_, until)| **until <= now).map(|(node, _)| *node).collect();
+        let due: Vec<NodeId> = self
+            .down
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(node, _)| *node)
+            .collect();
         for node in due {
             self.down.remove(&node);
             world.restart(node);
@@ -139,7 +148,11 @@ impl Operator {
         let both_ways = world.draw(4) > 0;
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for node in world.nodes() {
-            if world.draw(2) == 0 { here.push(node) } else { there.push(node) }
+            if world.draw(2) == 0 {
+                here.push(node)
+            } else {
+                there.push(node)
+            }
         }
         world.part(&here, &there, both_ways);
         self.healed_at = Some(later(world, self.deeds.partition_s));
@@ -150,7 +163,12 @@ impl Operator {
         self.said += 1;
         let text = format!("word {} of node {}", self.said, node.0);
         let said = text.clone();
-        let say = Command::PostMessage { text, reply: None, mentions: Vec::new(), anchor: None };
+        let say = Command::PostMessage {
+            text,
+            reply: None,
+            mentions: Vec::new(),
+            anchor: None,
+        };
         if let Some(request) = world.command(node, say) {
             reference.says(node, request, said);
         }
@@ -167,7 +185,10 @@ impl Operator {
     fn title(&mut self, world: &mut World) {
         self.said += 1;
         let title = Some(format!("title {}", self.said));
-        let patch = SessionPatch { title, ..SessionPatch::default() };
+        let patch = SessionPatch {
+            title,
+            ..SessionPatch::default()
+        };
         world.command(HOST, Command::PatchSession(patch));
     }
 
@@ -194,10 +215,37 @@ impl Operator {
         }
     }
 
+    /// Mostly who believes to have control, at times anybody: a guest who has not, or the host.
+    fn typist(&self, world: &mut World) -> NodeId {
+        let nodes: Vec<NodeId> = world.nodes().collect();
+        let dice = world.draw(40);
+        let controls = |world: &mut World, node: NodeId| {
+            let view = world.view(node);
+            view.is_some_and(|view| {
+                view.terminals
+                    .iter()
+                    .any(|one| one.open && one.control.mine)
+            })
+        };
+        match dice {
+            0 => HOST,
+            1 => anybody(world),
+            2..8 => NodeId(nodes.len() - 1),
+            _ => {
+                let holder = nodes
+                    .into_iter()
+                    .find(|node| *node != HOST && controls(world, *node));
+                holder.or_else(|| self.candidate(world)).unwrap_or(HOST)
+            }
+        }
+    }
+
     /// A guest who may ask for control.
     fn candidate(&self, world: &mut World) -> Option<NodeId> {
-        let guests: Vec<NodeId> =
-            world.nodes().filter(|node| *node != HOST && Some(*node) != self.stranger).collect();
+        let guests: Vec<NodeId> = world
+            .nodes()
+            .filter(|node| *node != HOST && Some(*node) != self.stranger)
+            .collect();
         let index = usize::try_from(world.draw(guests.len() as u64)).unwrap_or(0);
         guests.get(index).copied()
     }
@@ -224,17 +272,35 @@ fn types(
     terminal: TerminalId,
     source: InputSource,
 ) {
-    let number = reference.next_token(node);
-    let bytes = token(node, number);
-    let request = world.command(node, Command::Input { terminal, bytes, source, timeout: None });
-    if let Some(request) = request {
+    let first = reference.next_token(node);
+    // Now and then a paste of several frames.
+    let count = if world.draw(40) == 0 {
+        1 + world.draw(1500)
+    } else {
+        1
+    };
+    let numbers = first..first.saturating_add(u32::try_from(count).unwrap_or(1));
+    let bytes = numbers
+        .clone()
+        .flat_map(|number| token(node, number))
+        .collect();
+    let input = Command::Input {
+        terminal,
+        bytes,
+        source,
+        timeout: None,
+    };
+    if let Some(request) = world.command(node, input) {
         let verb = (source == InputSource::Verb).then_some(request);
-        reference.types(node, number, verb);
+        numbers.for_each(|number| reference.types(node, number, verb));
     }
 }
 
 /// The terminal that the host shares now.
 fn terminal(world: &mut World) -> Option<TerminalId> {
     let view = world.view(HOST)?;
-    view.terminals.iter().find(|terminal| terminal.open && terminal.mine).map(|terminal| terminal.id)
+    view.terminals
+        .iter()
+        .find(|terminal| terminal.open && terminal.mine)
+        .map(|terminal| terminal.id)
 }

@@ -40,6 +40,8 @@ pub(crate) struct Report {
     virtual_time: Duration,
     messages: usize,
     tokens: usize,
+    leases: usize,
+    keys: usize,
     crashes: u32,
 }
 
@@ -58,7 +60,9 @@ pub(crate) fn play(
     }));
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        let text = text
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no words");
         Err(Failure::new("nothing_panics", text))
     })
 }
@@ -82,7 +86,9 @@ impl<'a> Play<'a> {
     ) -> Result<Self, Failure> {
         let checks = scenario.checks.iter().map(|name| {
             let check = checks::by_name(name);
-            check.map(|check| (name.clone(), check)).ok_or_else(|| Failure::new(name, "no such checker"))
+            check
+                .map(|check| (name.clone(), check))
+                .ok_or_else(|| Failure::new(name, "no such checker"))
         });
         let config = WorldConfig {
             seed,
@@ -127,23 +133,38 @@ impl<'a> Play<'a> {
             name: "node 0".to_owned(),
             title: self.scenario.name.clone(),
             ask: Ask::Never,
-            control: if self.scenario.auto { ControlMode::Auto } else { ControlMode::Ask },
+            control: if self.scenario.auto {
+                ControlMode::Auto
+            } else {
+                ControlMode::Ask
+            },
         };
         self.world.host(session, self.joining());
         self.pass(Duration::from_secs(1))?;
         if self.scenario.terminal {
-            self.world.command(HOST, Command::OpenTerminal { spec: shell() });
+            self.world
+                .command(HOST, Command::OpenTerminal { spec: shell() });
         }
         let (role, expires_in) = (Role::Editor, Some(Duration::from_secs(3600)));
-        let invite = Command::CreateInvite { role, expires_in, ask: Ask::Never, addresses: true };
+        let invite = Command::CreateInvite {
+            role,
+            expires_in,
+            ask: Ask::Never,
+            addresses: true,
+        };
         self.world.command(HOST, invite);
         self.pass(Duration::from_secs(1))?;
-        let invites = self.world.view(HOST).map(|view| view.invites.clone()).unwrap_or_default();
+        let invites = self
+            .world
+            .view(HOST)
+            .map(|view| view.invites.clone())
+            .unwrap_or_default();
         let ticket = invites.into_iter().find_map(|invite| invite.ticket);
         let ticket = ticket.ok_or_else(|| Failure::new("everybody_joins", "there is no ticket"))?;
         self.operator.invite(&ticket);
         for guest in 1..self.scenario.members.saturating_sub(self.scenario.late) {
-            self.world.guest(&ticket, &format!("node {guest}"), self.joining());
+            self.world
+                .guest(&ticket, &format!("node {guest}"), self.joining());
             self.pass(Duration::from_millis(300))?;
         }
         self.pass(JOINING)?;
@@ -155,17 +176,25 @@ impl<'a> Play<'a> {
 
     fn check_joined(&self) -> Result<(), Failure> {
         let joined = |node: &NodeId| {
-            self.world.engine(*node).is_some_and(|engine| engine.replica().is_some())
+            self.world
+                .engine(*node)
+                .is_some_and(|engine| engine.replica().is_some())
         };
         match self.world.nodes().find(|node| !joined(node)) {
             None => Ok(()),
-            Some(node) => Err(Failure::new("everybody_joins", &format!("node {} has not", node.0))),
+            Some(node) => Err(Failure::new(
+                "everybody_joins",
+                &format!("node {} has not", node.0),
+            )),
         }
     }
 
     /// The rules that nodes break while they join: those of the plant, but everybody catches up.
     fn joining(&self) -> Bugs {
-        Bugs { no_catch_up: false, ..self.plant }
+        Bugs {
+            no_catch_up: false,
+            ..self.plant
+        }
     }
 
     /// Everybody has everything; from now on gossip is alone. A node changes its ways with its next start.
@@ -202,7 +231,9 @@ impl<'a> Play<'a> {
 
     fn see(&mut self, fact: &Fact) -> Result<(), Failure> {
         for (name, check) in &mut self.checks {
-            check.see(&self.world, &self.reference, fact).map_err(|reason| Failure::new(name, &reason))?;
+            check
+                .see(&self.world, &self.reference, fact)
+                .map_err(|reason| Failure::new(name, &reason))?;
         }
         self.reference.see(fact);
         if let Fact::Stopped { node, reason } = fact {
@@ -245,6 +276,8 @@ impl<'a> Play<'a> {
             virtual_time: self.world.now(),
             messages: self.reference.said.len(),
             tokens: self.reference.typed.len(),
+            leases: self.reference.leases.len(),
+            keys: self.reference.keys,
             crashes: self.reference.crashes.values().sum(),
         }
     }
@@ -276,7 +309,11 @@ fn shell() -> TerminalSpec {
 impl Failure {
     /// A failure of this checker.
     pub(crate) fn new(check: &str, reason: &str) -> Self {
-        Self { check: check.to_owned(), reason: reason.to_owned(), at: None }
+        Self {
+            check: check.to_owned(),
+            reason: reason.to_owned(),
+            at: None,
+        }
     }
 
     fn at(mut self, at: Duration) -> Self {
@@ -288,7 +325,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.check, self.reason)?;
-        self.at.map_or(Ok(()), |at| write!(f, " (after {:.3} s)", at.as_secs_f64()))
+        self.at
+            .map_or(Ok(()), |at| write!(f, " (after {:.3} s)", at.as_secs_f64()))
     }
 }
 
@@ -298,6 +336,8 @@ impl Report {
         self.virtual_time += other.virtual_time;
         self.messages += other.messages;
         self.tokens += other.tokens;
+        self.leases += other.leases;
+        self.keys += other.keys;
         self.crashes += other.crashes;
     }
 }
@@ -307,8 +347,51 @@ impl fmt::Display for Report {
         let hours = self.virtual_time.as_secs_f64() / 3600.0;
         write!(
             f,
-            "{hours:.1} virtual hours, {} messages, {} tokens typed, {} crashes",
-            self.messages, self.tokens, self.crashes
+            "{hours:.1} virtual hours, {} crashes, {} messages, {} tokens typed, {} leases with {} bytes",
+            self.crashes, self.messages, self.tokens, self.leases, self.keys
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collab_p2p::engine::command::InputSource;
+
+    use super::*;
+
+    /// Three members with a terminal, one of them cut off while the host types.
+    fn one_is_cut_off(check: &str) -> Result<(), String> {
+        let mut scenario = Scenario::find("convergence").unwrap().remove(0);
+        scenario.members = 3;
+        let mut play = Play::new(&scenario, 1, None, false).unwrap();
+        play.join_all().unwrap();
+        let mut check = checks::by_name(check).unwrap();
+        assert_eq!(check.at_rest(&mut play.world, &play.reference), Ok(()));
+
+        play.world.part(&[NodeId(1)], &[HOST, NodeId(2)], true);
+        let terminal = play.world.view(HOST).unwrap().terminals[0].id;
+        let (bytes, source) = (b"pwd\r".to_vec(), InputSource::Key);
+        let types = Command::Input {
+            terminal,
+            bytes,
+            source,
+            timeout: None,
+        };
+        play.world.command(HOST, types);
+        play.pass(Duration::from_secs(15)).unwrap();
+
+        check.at_rest(&mut play.world, &play.reference)
+    }
+
+    #[test]
+    fn who_is_cut_off_is_missed() {
+        let missed = one_is_cut_off("everybody_is_present").unwrap_err();
+        assert!(missed.contains("Some(Gone)"), "{missed}");
+    }
+
+    #[test]
+    fn an_old_picture_is_noticed() {
+        let noticed = one_is_cut_off("pictures_agree").unwrap_err();
+        assert!(noticed.contains("node 1 sees"), "{noticed}");
     }
 }

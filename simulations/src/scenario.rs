@@ -102,7 +102,10 @@ pub(crate) struct Deeds {
 impl Scenario {
     /// The scenario of this name or file, or all of this folder.
     pub(crate) fn find(name: &str) -> Result<Vec<Self>, String> {
-        let all: Vec<Self> = KNOWN.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
+        let all: Vec<Self> = KNOWN
+            .iter()
+            .map(|text| parse(text))
+            .collect::<Result<_, _>>()?;
         if name == "all" {
             return Ok(all);
         }
@@ -116,7 +119,11 @@ impl Scenario {
 
     /// The names of this folder's scenarios.
     pub(crate) fn names() -> Vec<String> {
-        Self::find("all").unwrap_or_default().into_iter().map(|scenario| scenario.name).collect()
+        Self::find("all")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|scenario| scenario.name)
+            .collect()
     }
 }
 

@@ -100,7 +100,9 @@ impl Engine {
     /// While no other member is connected, though there are some, any will do: in a large session others than
     /// the neighbours, and those that were admitted elsewhere.
     fn look_for_anybody(&mut self, context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else { return };
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
         let lonely = member.members.len() > 1 && self.links.up().next().is_none();
         self.link(LinkInput::AnybodyWanted(lonely), context);
     }
@@ -164,7 +166,14 @@ impl Engine {
                 let me = member.me();
                 let machine = Presenter::new(me, peer, discovery, context.now, context.entropy);
                 let machine = DoorKind::Presenter(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine, refused: false });
+                member.doors.insert(
+                    stream,
+                    Door {
+                        conn,
+                        machine,
+                        refused: false,
+                    },
+                );
                 self.feed_door(stream, AdmissionInput::Opened, context);
             }
             Phase::Over => {}
@@ -298,7 +307,14 @@ impl Engine {
                 let loopback = path == Path::Loopback;
                 let machine = Sponsor::new(member.me(), peer, loopback, context.now);
                 let machine = DoorKind::Sponsor(Box::new(machine));
-                member.doors.insert(stream, Door { conn, machine, refused: false });
+                member.doors.insert(
+                    stream,
+                    Door {
+                        conn,
+                        machine,
+                        refused: false,
+                    },
+                );
                 Use::Admission
             }
             (Phase::Member(_), Lane::Control) => Use::Control,
@@ -868,9 +884,14 @@ impl Engine {
             AdmissionOutput::Refused(refusal) => self.door_refused(conn, &refusal, context),
             AdmissionOutput::Close => {
                 let peer = self.links.link(conn).map(|link| link.peer);
-                let Phase::Member(member) = &mut self.phase else { return };
+                let Phase::Member(member) = &mut self.phase else {
+                    return;
+                };
                 let welcome = peer.is_some_and(|peer| member.members.contains(&peer));
-                let refused = member.doors.remove(&stream).is_some_and(|door| door.refused);
+                let refused = member
+                    .doors
+                    .remove(&stream)
+                    .is_some_and(|door| door.refused);
                 self.close_admission(stream, (conn, welcome && !refused), context);
             }
             AdmissionOutput::Waits | AdmissionOutput::Joined(_) => {}

@@ -229,14 +229,24 @@ impl Network {
 
     /// A process and all others find each other by multicast, where they reach each other.
     pub(super) fn announce(&mut self, process: Process, now: &mut Now<'_>) {
-        let Some(me) = self.host(process).map(|host| host.me) else { return };
-        let others: Vec<(Process, MemberId)> =
-            self.hosts.values().map(|host| (host.process, host.me)).filter(|(_, id)| *id != me).collect();
+        let Some(me) = self.host(process).map(|host| host.me) else {
+            return;
+        };
+        let others: Vec<(Process, MemberId)> = self
+            .hosts
+            .values()
+            .map(|host| (host.process, host.me))
+            .filter(|(_, id)| *id != me)
+            .collect();
         for (other, id) in others {
             for (hearer, who, node) in [(process, id, other.node), (other, me, process.node)] {
                 if self.reaches(node, hearer.node) {
                     let (addrs, source) = (vec![address_of(node)], Source::Mdns);
-                    let event = NetEvent::Discovered { peer: who, addrs, source };
+                    let event = NetEvent::Discovered {
+                        peer: who,
+                        addrs,
+                        source,
+                    };
                     let delay = now.dice.between(1, 500) * MILLI;
                     now.after(delay, Happening::Event(hearer, event));
                 }
@@ -510,7 +520,7 @@ impl Network {
         };
         match item {
             Item::Message(bytes) if wild => self.stray(id, to, bytes, now),
-            item => self.sequence(id, to, item, now),
+            Item::Message(_) | Item::Open | Item::Finish => self.sequence(id, to, item, now),
         }
         self.ready(process, id, 1 - to, stream, now);
     }

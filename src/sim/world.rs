@@ -232,7 +232,9 @@ impl World {
 
     /// The newest pictures of the terminals that a node knows.
     pub fn screens(&mut self, node: NodeId) -> BTreeMap<TerminalId, Arc<Redacted<Screen>>> {
-        let Some(node) = self.nodes.get_mut(node.0) else { return BTreeMap::new() };
+        let Some(node) = self.nodes.get_mut(node.0) else {
+            return BTreeMap::new();
+        };
         if let Some(screens) = node.engine.as_mut().and_then(Engine::screens_if_changed) {
             node.screens = screens;
         }
@@ -500,7 +502,11 @@ impl World {
             self.handle(process, Event::Net(event));
         }
         if self.config.mdns {
-            let mut at = NetNow { at: self.now, agenda: &mut self.agenda, dice: &mut self.dice };
+            let mut at = NetNow {
+                at: self.now,
+                agenda: &mut self.agenda,
+                dice: &mut self.dice,
+            };
             self.network.announce(process, &mut at);
         }
     }
@@ -568,9 +574,15 @@ impl World {
 
     /// The trace says which deadline woke an engine.
     fn note_why(&mut self, process: Process) {
-        let engine = self.nodes.get(process.node).and_then(|node| node.engine.as_ref());
+        let engine = self
+            .nodes
+            .get(process.node)
+            .and_then(|node| node.engine.as_ref());
         if let Some((_, timer)) = engine.and_then(Engine::next_timer) {
-            self.trace.deed(self.now, &format!("node {} is woken by {timer:?}", process.node));
+            self.trace.deed(
+                self.now,
+                &format!("node {} is woken by {timer:?}", process.node),
+            );
         }
     }
 

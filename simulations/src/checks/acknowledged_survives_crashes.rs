@@ -15,7 +15,11 @@ impl Check for AcknowledgedSurvivesCrashes {
             Fact::Started { node, member } => {
                 let own = |author: NodeId| author == *node;
                 let same = reference.members.get(node) == Some(member);
-                if same { has_all(world, *node, reference, own) } else { Ok(()) }
+                if same {
+                    has_all(world, *node, reference, own)
+                } else {
+                    Ok(())
+                }
             }
             Fact::Handled { .. }
             | Fact::Replied { .. }
@@ -27,7 +31,9 @@ impl Check for AcknowledgedSurvivesCrashes {
     }
 
     fn at_rest(&mut self, world: &mut World, reference: &Reference) -> Result<(), String> {
-        world.nodes().try_for_each(|node| has_all(world, node, reference, |_| true))
+        world
+            .nodes()
+            .try_for_each(|node| has_all(world, node, reference, |_| true))
     }
 }
 
@@ -44,16 +50,27 @@ fn has_all(
         .documents()
         .timeline()
         .iter()
-        .map(|message| (message.id.to_string(), (message.author, message.text.as_str())))
+        .map(|message| {
+            (
+                message.id.to_string(),
+                (message.author, message.text.as_str()),
+            )
+        })
         .collect();
     for (id, (author, text)) in reference.said.iter().filter(|(_, (author, _))| of(*author)) {
         match here.get(id) {
             Some((_, said)) if said == text => {}
             Some((_, said)) => {
-                return Err(format!("node {} has {said:?} for {text:?} of node {}", node.0, author.0));
+                return Err(format!(
+                    "node {} has {said:?} for {text:?} of node {}",
+                    node.0, author.0
+                ));
             }
             None => {
-                return Err(format!("node {} lacks {text:?} of node {}, which was saved", node.0, author.0));
+                return Err(format!(
+                    "node {} lacks {text:?} of node {}, which was saved",
+                    node.0, author.0
+                ));
             }
         }
     }

@@ -17,7 +17,10 @@ impl Check for DocumentsConverge {
             if let Some((other, theirs)) = known.first()
                 && let Some((here, there)) = has.iter().zip(theirs).find(|(a, b)| a != b)
             {
-                return Err(format!("node {} has {there}\n  and node {} {here}", other.0, node.0));
+                return Err(format!(
+                    "node {} has {there}\n  and node {} {here}",
+                    other.0, node.0
+                ));
             }
             known.push((node, has));
         }
@@ -29,11 +32,21 @@ impl Check for DocumentsConverge {
 fn holdings(world: &mut World, node: NodeId) -> Result<Vec<String>, String> {
     let missing = || format!("node {} is no member", node.0);
     let view = world.view(node).ok_or_else(missing)?;
-    let participants: Vec<_> =
-        view.participants.iter().map(|one| (one.id, one.name.clone(), one.role)).collect();
-    let messages: Vec<_> = view.messages.iter().map(|one| (&one.id, one.from, &one.text)).collect();
+    let participants: Vec<_> = view
+        .participants
+        .iter()
+        .map(|one| (one.id, one.name.clone(), one.role))
+        .collect();
+    let messages: Vec<_> = view
+        .messages
+        .iter()
+        .map(|one| (&one.id, one.from, &one.text))
+        .collect();
     let shown = format!("{:?} {participants:?} {messages:?}", view.session.title);
-    let replica = world.engine(node).and_then(|engine| engine.replica()).ok_or_else(missing)?;
+    let replica = world
+        .engine(node)
+        .and_then(|engine| engine.replica())
+        .ok_or_else(missing)?;
     let logs: Vec<String> = replica
         .vector()
         .into_iter()

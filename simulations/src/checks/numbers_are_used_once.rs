@@ -54,6 +54,11 @@ impl NumbersAreUsedOnce {
         if known == hash {
             return Ok(());
         }
-        Err(format!("entry {seq} of {} is {} and {}", member.short(), known.short(), hash.short()))
+        Err(format!(
+            "entry {seq} of {} is {} and {}",
+            member.short(),
+            known.short(),
+            hash.short()
+        ))
     }
 }

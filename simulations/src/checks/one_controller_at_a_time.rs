@@ -26,9 +26,9 @@ struct Terminal {
 impl Check for OneControllerAtATime {
     fn see(&mut self, world: &World, _: &Reference, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Handled { node, events, .. } => {
-                events.iter().try_for_each(|event| self.event(world, *node, event))
-            }
+            Fact::Handled { node, events, .. } => events
+                .iter()
+                .try_for_each(|event| self.event(world, *node, event)),
             Fact::Replied { .. }
             | Fact::Took { .. }
             | Fact::Published { .. }
@@ -42,10 +42,17 @@ impl Check for OneControllerAtATime {
         let nodes: Vec<NodeId> = world.nodes().collect();
         for node in nodes {
             let me = world.member(node);
-            let Some(view) = world.view(node) else { continue };
+            let Some(view) = world.view(node) else {
+                continue;
+            };
             for terminal in view.terminals.iter().filter(|terminal| terminal.open) {
-                let Some(known) = self.terminals.get(&terminal.id) else { continue };
-                let holder = known.living.and_then(|number| known.holders.get(&number)).copied();
+                let Some(known) = self.terminals.get(&terminal.id) else {
+                    continue;
+                };
+                let holder = known
+                    .living
+                    .and_then(|number| known.holders.get(&number))
+                    .copied();
                 if terminal.control.holder != holder || terminal.control.mine != (holder == me) {
                     return Err(format!(
                         "node {} shows {:?} (mine: {}) in control, at its host it is {holder:?}",
@@ -63,20 +70,44 @@ impl OneControllerAtATime {
         if let What::TerminalOpened { terminal, host, .. } = event
             && world.member(node) == Some(*host)
         {
-            let fresh = Terminal { host: node, holders: BTreeMap::new(), living: None };
+            let fresh = Terminal {
+                host: node,
+                holders: BTreeMap::new(),
+                living: None,
+            };
             self.terminals.entry(*terminal).or_insert(fresh);
         }
-        if let What::ControlGranted { terminal, participant, number, .. } = event {
+        if let What::ControlGranted {
+            terminal,
+            participant,
+            number,
+            ..
+        } = event
+        {
             self.granted(node, *terminal, *participant, *number)?;
         }
-        if let What::ControlReleased { terminal, number, .. }
-        | What::ControlRevoked { terminal, number, .. }
-        | What::ControlTaken { terminal, number, .. }
-        | What::ControlExpired { terminal, number, .. } = event
-            && let Some(known) = self.terminals.get_mut(terminal).filter(|known| known.host == node)
+        if let What::ControlReleased {
+            terminal, number, ..
+        }
+        | What::ControlRevoked {
+            terminal, number, ..
+        }
+        | What::ControlTaken {
+            terminal, number, ..
+        }
+        | What::ControlExpired {
+            terminal, number, ..
+        } = event
+            && let Some(known) = self
+                .terminals
+                .get_mut(terminal)
+                .filter(|known| known.host == node)
         {
             if known.living != Some(*number) {
-                return Err(format!("lease {number} ends while {:?} lives", known.living));
+                return Err(format!(
+                    "lease {number} ends while {:?} lives",
+                    known.living
+                ));
             }
             known.living = None;
         }
@@ -90,16 +121,24 @@ impl OneControllerAtATime {
         to: MemberId,
         number: u64,
     ) -> Result<(), String> {
-        let Some(known) = self.terminals.get_mut(&terminal) else { return Ok(()) };
+        let Some(known) = self.terminals.get_mut(&terminal) else {
+            return Ok(());
+        };
         let holder = known.holders.get(&number).copied();
         if node != known.host {
             return match holder {
                 Some(holder) if holder == to => Ok(()),
-                Some(_) | None => Err(format!("node {} has lease {number}, not given to it", node.0)),
+                Some(_) | None => Err(format!(
+                    "node {} has lease {number}, not given to it",
+                    node.0
+                )),
             };
         }
         let prolonged = known.living == Some(number) && holder == Some(to);
-        let newest = known.holders.last_key_value().map_or(0, |(number, _)| *number);
+        let newest = known
+            .holders
+            .last_key_value()
+            .map_or(0, |(number, _)| *number);
         if !prolonged && (known.living.is_some() || number <= newest) {
             return Err(format!(
                 "lease {number} is given to {} while {:?} lives, the newest being {newest}",

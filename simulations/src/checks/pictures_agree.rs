@@ -29,7 +29,9 @@ impl Check for PicturesAgree {
                 let own = world.member(node);
                 let shown = seen.get(terminal);
                 if world.view(node).is_some_and(|view| {
-                    view.terminals.iter().any(|one| one.id == *terminal && Some(one.host) == own)
+                    view.terminals
+                        .iter()
+                        .any(|one| one.id == *terminal && Some(one.host) == own)
                 }) {
                     continue;
                 }
@@ -49,7 +51,9 @@ fn terminals(
     node: NodeId,
     mine: bool,
 ) -> Result<BTreeMap<TerminalId, String>, String> {
-    let view = world.view(node).ok_or_else(|| format!("node {} is no member", node.0))?;
+    let view = world
+        .view(node)
+        .ok_or_else(|| format!("node {} is no member", node.0))?;
     let wanted: Vec<TerminalId> = view
         .terminals
         .iter()

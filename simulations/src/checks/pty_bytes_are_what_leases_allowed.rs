@@ -41,8 +41,14 @@ struct Tap {
 impl Check for PtyBytesAreWhatLeasesAllowed {
     fn see(&mut self, world: &World, _: &Reference, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Handled { node, events, writes } => self.handled(world, *node, events, writes),
-            Fact::Took { terminal, bytes, .. } => self.took(*terminal, bytes),
+            Fact::Handled {
+                node,
+                events,
+                writes,
+            } => self.handled(world, *node, events, writes),
+            Fact::Took {
+                terminal, bytes, ..
+            } => self.took(*terminal, bytes),
             Fact::Crashed { .. }
             | Fact::Replied { .. }
             | Fact::Published { .. }
@@ -52,7 +58,11 @@ impl Check for PtyBytesAreWhatLeasesAllowed {
     }
 
     fn at_rest(&mut self, _: &mut World, reference: &Reference) -> Result<(), String> {
-        let taps: Vec<_> = self.terminals.values().map(|tap| (tap.bytes.clone(), tap.holders.clone())).collect();
+        let taps: Vec<_> = self
+            .terminals
+            .values()
+            .map(|tap| (tap.bytes.clone(), tap.holders.clone()))
+            .collect();
         for (bytes, holders) in taps {
             let mut last = BTreeMap::new();
             for (number, bytes) in bytes {
@@ -60,7 +70,13 @@ impl Check for PtyBytesAreWhatLeasesAllowed {
                     0 => NodeId(0),
                     number => node_of(reference, holders.get(&number), number)?,
                 };
-                self.read(reference, node, number, &bytes, last.entry((node, number > 0)).or_default())?;
+                self.read(
+                    reference,
+                    node,
+                    number,
+                    &bytes,
+                    last.entry((node, number > 0)).or_default(),
+                )?;
             }
         }
         self.check_answers(reference)
@@ -80,32 +96,43 @@ impl PtyBytesAreWhatLeasesAllowed {
         let living = |tap: (&TerminalId, &Tap)| tap.1.living.map(|number| (*tap.0, number));
         allowed.extend(self.terminals.iter().filter_map(living));
         let hosts = |terminal: &TerminalId| {
-            world.engine(node).is_some_and(|engine| is_hosted(engine, terminal))
+            world
+                .engine(node)
+                .is_some_and(|engine| is_hosted(engine, terminal))
         };
         for event in events {
-            match event {
-                What::ControlGranted { terminal, participant, number, .. } if hosts(terminal) => {
-                    let tap = self.terminals.entry(*terminal).or_default();
-                    tap.holders.insert(*number, *participant);
-                    tap.living = Some(*number);
-                    allowed.insert((*terminal, *number));
-                }
-                What::ControlReleased { terminal, .. }
-                | What::ControlRevoked { terminal, .. }
-                | What::ControlTaken { terminal, .. }
-                | What::ControlExpired { terminal, .. }
-                    if hosts(terminal) =>
-                {
-                    self.terminals.entry(*terminal).or_default().living = None;
-                }
-                _ => {}
+            if let What::ControlGranted {
+                terminal,
+                participant,
+                number,
+                ..
+            } = event
+                && hosts(terminal)
+            {
+                let tap = self.terminals.entry(*terminal).or_default();
+                tap.holders.insert(*number, *participant);
+                tap.living = Some(*number);
+                allowed.insert((*terminal, *number));
+            }
+            if let What::ControlReleased { terminal, .. }
+            | What::ControlRevoked { terminal, .. }
+            | What::ControlTaken { terminal, .. }
+            | What::ControlExpired { terminal, .. } = event
+                && hosts(terminal)
+            {
+                self.terminals.entry(*terminal).or_default().living = None;
             }
         }
-        for Write { terminal, origin, .. } in writes {
+        for Write {
+            terminal, origin, ..
+        } in writes
+        {
             if let Origin::Lease { number } = origin
                 && !allowed.contains(&(*terminal, *number))
             {
-                return Err(format!("keys of lease {number} are written, which does not live"));
+                return Err(format!(
+                    "keys of lease {number} are written, which does not live"
+                ));
             }
         }
         Ok(())
@@ -117,7 +144,9 @@ impl PtyBytesAreWhatLeasesAllowed {
             let number = match origin {
                 Origin::Lease { number } if tap.living == Some(*number) => *number,
                 Origin::Lease { number } => {
-                    return Err(format!("the shell takes keys of lease {number}, which is over"));
+                    return Err(format!(
+                        "the shell takes keys of lease {number}, which is over"
+                    ));
                 }
                 Origin::Person { .. } => 0,
                 Origin::Closing { .. } | Origin::Answer => continue,
@@ -139,7 +168,11 @@ impl PtyBytesAreWhatLeasesAllowed {
         let mut cut = 0;
         let mut rest = bytes;
         while let Some((first, _)) = rest.split_first() {
-            let length = 1 + rest.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).count();
+            let length = 1 + rest
+                .iter()
+                .skip(1)
+                .take_while(|byte| byte.is_ascii_digit())
+                .count();
             let (piece, after) = rest.split_at(length);
             rest = after;
             let said = String::from_utf8_lossy(piece).into_owned();
@@ -150,19 +183,27 @@ impl PtyBytesAreWhatLeasesAllowed {
                 cut += 1;
                 continue;
             }
-            let number: u32 = said.get(1..).and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX);
+            let number: u32 = said
+                .get(1..)
+                .and_then(|digits| digits.parse().ok())
+                .unwrap_or(u32::MAX);
             if !reference.typed.contains_key(&(node, number)) {
                 return Err(format!("lease {lease} wrote {said:?}, which nobody typed"));
             }
             if last.is_some_and(|last| number <= last) || !self.whole.insert((node, number)) {
-                return Err(format!("lease {lease} wrote {said:?} after {last:?}: twice, or late"));
+                return Err(format!(
+                    "lease {lease} wrote {said:?} after {last:?}: twice, or late"
+                ));
             }
             *last = Some(number);
         }
         // A token is cut only where a lease ends or its typist's process dies.
         let crashes = reference.crashes.get(&node).copied().unwrap_or_default();
         if cut > 1 + crashes {
-            return Err(format!("lease {lease} of node {} wrote {cut} torn tokens", node.0));
+            return Err(format!(
+                "lease {lease} of node {} wrote {cut} torn tokens",
+                node.0
+            ));
         }
         Ok(())
     }
@@ -173,10 +214,16 @@ impl PtyBytesAreWhatLeasesAllowed {
             let written = self.whole.contains(&(*node, *number));
             match answer {
                 Some(Typed::Taken) if !written => {
-                    return Err(format!("token {number} of node {} is said to be taken, and is not", node.0));
+                    return Err(format!(
+                        "token {number} of node {} is said to be taken, and is not",
+                        node.0
+                    ));
                 }
                 Some(Typed::Failed(error)) if written && error.message == not_held => {
-                    return Err(format!("token {number} of node {} was refused, and is written", node.0));
+                    return Err(format!(
+                        "token {number} of node {} was refused, and is written",
+                        node.0
+                    ));
                 }
                 Some(Typed::Taken | Typed::Failed(_)) | None => {}
             }

@@ -21,6 +21,10 @@ use crate::engine::time::Mono;
 
 /// A fact for a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is handed over once and never kept"
+)]
 pub enum SenderInput {
     /// The terminal's host is connected: messages may be sent.
     Up,
