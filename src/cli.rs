@@ -34,6 +34,7 @@ use crate::cli::output::Output;
 #[derive(Debug, Parser)]
 #[command(
     name = "collab-p2p",
+    bin_name = "collab-p2p",
     version,
     about,
     max_term_width = 100,

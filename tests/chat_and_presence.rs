@@ -23,6 +23,7 @@ fn what_is_said_reaches_everybody_in_one_order() {
     cleo.says("three");
 
     for member in [&ada, &bob, &cleo] {
+        member.hears("two");
         member.hears("three");
         let said = [("ada", "one"), ("bob", "two"), ("cleo", "three")];
         let said = said.map(|(name, text)| (name.to_owned(), text.to_owned()));

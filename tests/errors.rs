@@ -250,7 +250,7 @@ fn mistakes_in_usage_end_with_2() {
         &["join", "--timeout", "never", "x"],
     ] {
         ada.refused(words, 2, "usage");
-        ada.run(&[words, &["--json"]].concat())
+        ada.run(&[&["--json"], words].concat())
             .is_json_refusal(2, "usage");
     }
 }

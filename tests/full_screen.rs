@@ -214,7 +214,6 @@ fn an_approval_is_given_by_keys() {
 
 /// What `stty -a` says, the cursor, and the screen before and after: all as the shell prints it.
 fn restored_after(
-    machine: &Machine,
     user: &User,
     words: &str,
     (cols, rows): (u16, u16),
@@ -222,7 +221,7 @@ fn restored_after(
 ) -> i32 {
     let program = crate::harness::program();
     let script = format!(
-        "stty -a > before; echo on the main screen; {} {words}; code=$?; stty -a > after; echo ended $code; read line; exit $code",
+        "stty -a > before; echo on the main screen; {} {words}; code=$?; stty -a > after; echo finished $code; read line; exit $code",
         program.display()
     );
     let mut window = Window::run(user, "/bin/sh", &["-c", &script], (cols, rows));
@@ -231,7 +230,7 @@ fn restored_after(
 
     end(&window);
 
-    window.shows("ended");
+    window.shows("finished");
     window.shows("on the main screen");
     assert_eq!(
         window.state(),
@@ -242,7 +241,6 @@ fn restored_after(
     assert_eq!(read("before"), read("after"));
     window.types("\r");
     let code = window.ends();
-    drop(machine);
     code
 }
 
@@ -253,7 +251,7 @@ fn the_viewers_window_is_as_before_after_each_way_out() {
     let join = format!("join --no-mdns --name bob {}", ada.ticket());
     let bob = machine.user("bob");
 
-    let after = |end: &dyn Fn(&Window)| restored_after(&machine, &bob, &join, WINDOW, end);
+    let after = |end: &dyn Fn(&Window)| restored_after(&bob, &join, WINDOW, end);
 
     assert_eq!(after(&|window: &Window| window.types("\x1dd")), 0);
     // The membership was kept: joining resumes it.
@@ -279,7 +277,7 @@ fn the_viewers_window_is_as_before_when_the_command_ends() {
     let join = format!("join --no-mdns --name bob {}", ada.ticket());
     let bob = machine.user("bob");
 
-    let code = restored_after(&machine, &bob, &join, WINDOW, |_| {
+    let code = restored_after(&bob, &join, WINDOW, |_| {
         ada.does(&["type", "x", "--enter"]);
     });
 
@@ -293,8 +291,7 @@ fn the_hosts_window_is_as_before_after_each_way_out() {
     let ada = machine.user("ada");
     let share = "share --no-mdns -- sh -c 'echo the shell; read line; exit 5'";
 
-    let after =
-        |words: &str, end: &dyn Fn(&Window)| restored_after(&machine, &ada, words, WINDOW, end);
+    let after = |words: &str, end: &dyn Fn(&Window)| restored_after(&ada, words, (100, 40), end);
 
     assert_eq!(after(share, &|window: &Window| window.types("x\r")), 0);
     let with_status = share.replacen("share", "share --return", 1);

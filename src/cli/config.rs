@@ -24,6 +24,7 @@ pub(crate) struct Environment {
     pub(crate) name: Option<String>,
     pub(crate) ticket: Option<String>,
     pub(crate) log: Option<String>,
+    pub(crate) path: Option<String>,
     pub(crate) term: Option<String>,
     pub(crate) colorterm: Option<String>,
     pub(crate) no_color: bool,
@@ -45,6 +46,7 @@ impl Environment {
             name: text("COLLAB_P2P_NAME"),
             ticket: text("COLLAB_P2P_TICKET"),
             log: text("COLLAB_P2P_LOG"),
+            path: text("PATH"),
             term: text("TERM"),
             colorterm: text("COLORTERM"),
             no_color: text("NO_COLOR").is_some() || text("CLICOLOR").as_deref() == Some("0"),
@@ -196,10 +198,9 @@ impl Config {
                 .to_string();
             CliError::new(Code::ConfigBroken, format!("{place}: {error}"))
         };
-        let table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| broken(&error))?;
-        let file: File = toml::from_str(&text).map_err(|error| broken(&error))?;
+        let at_line = |error: &toml::de::Error| broken(&on_one_line(&text, error));
+        let table: toml::Table = text.parse().map_err(|error| at_line(&error))?;
+        let file: File = toml::from_str(&text).map_err(|error| at_line(&error))?;
         check(&file).map_err(|error| broken(&error))?;
         let (set, warnings) = survey(&table);
         Ok(Self {
@@ -246,6 +247,17 @@ fn read(path: &Path, named: bool) -> Result<Option<String>, CliError> {
             let message = format!("{} cannot be read: {error}", path.display());
             Err(CliError::new(Code::ConfigBroken, message))
         }
+    }
+}
+
+/// Where in the file and what, without the picture of the line that the library would draw.
+fn on_one_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| before.matches('\n').count().saturating_add(1));
+    let what = error.message().lines().collect::<Vec<_>>().join(", ");
+    match line {
+        Some(line) => format!("line {line}: {what}"),
+        None => what,
     }
 }
 

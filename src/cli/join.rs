@@ -210,6 +210,7 @@ pub(crate) async fn stay(
         if !resumed {
             synced(&running).await;
         }
+        running.entered().await;
         ready(context, &running);
         foreground::headless(context, &running.handle).await
     } else {

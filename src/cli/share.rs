@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -165,6 +165,7 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
         Some(path) => Some(folder(path)?),
         None => std::env::current_dir().ok(),
     };
+    runnable(context, &argv, cwd.as_deref())?;
     let title = args.title.clone().unwrap_or_else(|| word.clone());
     let size = size(args, headless);
     let role = match (args.role, file.share.role.as_str()) {
@@ -214,6 +215,28 @@ fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
     let configured = Some(context.config.file.terminal.shell.clone()).filter(|s| !s.is_empty());
     let shell = configured.or_else(|| context.env.shell.clone());
     vec![shell.unwrap_or_else(|| "/bin/sh".to_owned())]
+}
+
+/// Refuses a command that cannot be found, before a session is made around it.
+fn runnable(context: &Context, argv: &[String], cwd: Option<&Path>) -> Result<(), CliError> {
+    use std::os::unix::fs::PermissionsExt;
+    let program = argv.first().map(String::as_str).unwrap_or_default();
+    let is_program = |path: PathBuf| {
+        let facts = std::fs::metadata(path);
+        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    };
+    let found = if program.contains('/') {
+        is_program(cwd.unwrap_or(Path::new("")).join(program))
+    } else {
+        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
+        path.split(':')
+            .any(|folder| is_program(PathBuf::from(folder).join(program)))
+    };
+    if found {
+        return Ok(());
+    }
+    let message = format!("`{program}` is no program that can be run here");
+    Err(CliError::new(Code::CommandFailed, message))
 }
 
 fn folder(path: &PathBuf) -> Result<PathBuf, CliError> {

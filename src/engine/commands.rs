@@ -10,6 +10,7 @@ use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::engine::event::RequestId;
 use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::limits::CHAT_TEXT_BYTES_MAX;
 use crate::engine::member::Promise;
 use crate::engine::replica::Taken;
 use crate::engine::statement::StatementBody;
@@ -131,6 +132,11 @@ impl Engine {
         };
         if draft.text.trim().is_empty() {
             return Err(CommandError::new(Code::Usage, "there is nothing to say"));
+        }
+        if draft.text.len() > CHAT_TEXT_BYTES_MAX {
+            let (got, max) = (draft.text.len(), CHAT_TEXT_BYTES_MAX);
+            let message = format!("a message has at most {max} bytes, this has {got}");
+            return Err(CommandError::new(Code::LimitExceeded, message));
         }
         let now = context.now.wall;
         let name = DocumentName::Chat {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::engine::address::Addr;
@@ -93,9 +93,18 @@ pub struct Running {
     task: JoinHandle<StopReason>,
     looking: JoinHandle<()>,
     registered: JoinHandle<()>,
+    entered: watch::Receiver<bool>,
 }
 
 impl Running {
+    /// Waits until other processes of this user find the node in the run folder, at most two seconds: the folder
+    /// may refuse.
+    pub async fn entered(&self) {
+        let mut entered = self.entered.clone();
+        let found = entered.wait_for(|entered| *entered);
+        drop(tokio::time::timeout(Duration::from_secs(2), found).await);
+    }
+
     /// Waits until the node has stopped and its folder says so.
     pub async fn stopped(self) -> StopReason {
         let reason = self.task.await.unwrap_or(StopReason::NetworkFailed);
@@ -150,6 +159,7 @@ pub async fn share(settings: Settings, with: ShareWith) -> Result<Running, Comma
         running.invite = Some(id);
     }
     running.listening().await;
+    running.entered().await;
     Ok(running)
 }
 
@@ -305,7 +315,8 @@ impl Parts {
             topic: found,
             socket: socket.clone(),
         };
-        let registered = keep_registered(place, handle.clone());
+        let (enter, entered) = watch::channel(false);
+        let registered = keep_registered(place, handle.clone(), enter);
         let span = tracing::info_span!("session", session = %session.short(), me = %member.short());
         let task = tokio::spawn(tracing::Instrument::instrument(driver.run(outcome), span));
         Ok(Running {
@@ -319,6 +330,7 @@ impl Parts {
             task,
             looking: tokio::spawn(look),
             registered: tokio::spawn(registered),
+            entered,
         })
     }
 }
@@ -397,7 +409,7 @@ struct Place {
 
 /// Keeps the node's entry in the run folder, its ports and its folder's marks up to date. Holds the folder's
 /// lock as long as the node runs.
-async fn keep_registered(mut place: Place, handle: Handle) {
+async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sender<bool>) {
     let mut views = handle.watch_view();
     let mut registration = None;
     let mut known: (Vec<Addr>, String, String) = Default::default();
@@ -417,6 +429,7 @@ async fn keep_registered(mut place: Place, handle: Handle) {
                 tracing::warn!(%error, "the run folder could not be updated");
             }
             known = now;
+            entered.send_replace(true);
         }
         tokio::select! {
             changed = views.changed() => if changed.is_err() {

@@ -197,6 +197,12 @@ impl Intake {
 
     fn take_key(&mut self, all: bool) -> Option<Key> {
         let front = self.waiting.make_contiguous();
+        // The prefix is never part of another key: what stands before it is whole.
+        let ends = front.iter().skip(1).position(|byte| *byte == self.prefix);
+        let (front, all) = match ends.and_then(|end| front.get(..end.saturating_add(1))) {
+            Some(whole) => (whole, true),
+            None => (&*front, all),
+        };
         let (key, length) = match decode(front) {
             Decoded::Key(key, length) => (key, length),
             Decoded::Incomplete if all => decode_last(front)?,
@@ -361,6 +367,14 @@ mod tests {
                 Typed::Command(Key::Char('t')),
                 Typed::Key(Key::Escape)
             ]
+        );
+    }
+
+    #[test]
+    fn an_escape_right_before_the_prefix_is_a_key_of_its_own() {
+        assert_eq!(
+            sorted(&[b"\x1b\x1dp"], Focus::Pane),
+            [Typed::Key(Key::Escape), Typed::Command(Key::Char('p'))]
         );
     }
 
