@@ -136,11 +136,14 @@ fn play_twice_at_times(
 /// A failure with the line that plays it again.
 fn told(scenario: &Scenario, seed: u64, plant: Option<Plant>, failure: &Failure) -> String {
     let plant = plant.and_then(|plant| plant.to_possible_value());
-    let plant = plant
+    let mut how = plant
         .map(|plant| format!(" --plant {}", plant.get_name()))
         .unwrap_or_default();
+    if let [only] = scenario.checks.as_slice() {
+        how.push_str(&format!(" --check {only}"));
+    }
     format!(
-        "FAILED {} at seed {seed}, {}\n  replay: cargo run --release -p simulations -- {} --seed {seed}{plant} \
+        "FAILED {} at seed {seed}, {}\n  replay: cargo run --release -p simulations -- {} --seed {seed}{how} \
          --trace",
         scenario.name, failure, scenario.name
     )

@@ -74,7 +74,7 @@ impl Operator {
             (deeds.verb, InputSource::Verb),
         ] {
             if happens(world, rate) {
-                let node = anybody(world);
+                let node = self.typist(world);
                 types(world, reference, node, terminal, source);
             }
         }
@@ -215,6 +215,31 @@ impl Operator {
         }
     }
 
+    /// Mostly who believes to have control, at times anybody: a guest who has not, or the host.
+    fn typist(&self, world: &mut World) -> NodeId {
+        let nodes: Vec<NodeId> = world.nodes().collect();
+        let dice = world.draw(40);
+        let controls = |world: &mut World, node: NodeId| {
+            let view = world.view(node);
+            view.is_some_and(|view| {
+                view.terminals
+                    .iter()
+                    .any(|one| one.open && one.control.mine)
+            })
+        };
+        match dice {
+            0 => HOST,
+            1 => anybody(world),
+            2..8 => NodeId(nodes.len() - 1),
+            _ => {
+                let holder = nodes
+                    .into_iter()
+                    .find(|node| *node != HOST && controls(world, *node));
+                holder.or_else(|| self.candidate(world)).unwrap_or(HOST)
+            }
+        }
+    }
+
     /// A guest who may ask for control.
     fn candidate(&self, world: &mut World) -> Option<NodeId> {
         let guests: Vec<NodeId> = world
@@ -247,20 +272,27 @@ fn types(
     terminal: TerminalId,
     source: InputSource,
 ) {
-    let number = reference.next_token(node);
-    let bytes = token(node, number);
-    let request = world.command(
-        node,
-        Command::Input {
-            terminal,
-            bytes,
-            source,
-            timeout: None,
-        },
-    );
-    if let Some(request) = request {
+    let first = reference.next_token(node);
+    // Now and then a paste of several frames.
+    let count = if world.draw(40) == 0 {
+        1 + world.draw(1500)
+    } else {
+        1
+    };
+    let numbers = first..first.saturating_add(u32::try_from(count).unwrap_or(1));
+    let bytes = numbers
+        .clone()
+        .flat_map(|number| token(node, number))
+        .collect();
+    let input = Command::Input {
+        terminal,
+        bytes,
+        source,
+        timeout: None,
+    };
+    if let Some(request) = world.command(node, input) {
         let verb = (source == InputSource::Verb).then_some(request);
-        reference.types(node, number, verb);
+        numbers.for_each(|number| reference.types(node, number, verb));
     }
 }
 

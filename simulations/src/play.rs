@@ -40,6 +40,8 @@ pub(crate) struct Report {
     virtual_time: Duration,
     messages: usize,
     tokens: usize,
+    leases: usize,
+    keys: usize,
     crashes: u32,
 }
 
@@ -274,6 +276,8 @@ impl<'a> Play<'a> {
             virtual_time: self.world.now(),
             messages: self.reference.said.len(),
             tokens: self.reference.typed.len(),
+            leases: self.reference.leases.len(),
+            keys: self.reference.keys,
             crashes: self.reference.crashes.values().sum(),
         }
     }
@@ -332,6 +336,8 @@ impl Report {
         self.virtual_time += other.virtual_time;
         self.messages += other.messages;
         self.tokens += other.tokens;
+        self.leases += other.leases;
+        self.keys += other.keys;
         self.crashes += other.crashes;
     }
 }
@@ -341,8 +347,51 @@ impl fmt::Display for Report {
         let hours = self.virtual_time.as_secs_f64() / 3600.0;
         write!(
             f,
-            "{hours:.1} virtual hours, {} messages, {} tokens typed, {} crashes",
-            self.messages, self.tokens, self.crashes
+            "{hours:.1} virtual hours, {} crashes, {} messages, {} tokens typed, {} leases with {} bytes",
+            self.crashes, self.messages, self.tokens, self.leases, self.keys
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use collab_p2p::engine::command::InputSource;
+
+    use super::*;
+
+    /// Three members with a terminal, one of them cut off while the host types.
+    fn one_is_cut_off(check: &str) -> Result<(), String> {
+        let mut scenario = Scenario::find("convergence").unwrap().remove(0);
+        scenario.members = 3;
+        let mut play = Play::new(&scenario, 1, None, false).unwrap();
+        play.join_all().unwrap();
+        let mut check = checks::by_name(check).unwrap();
+        assert_eq!(check.at_rest(&mut play.world, &play.reference), Ok(()));
+
+        play.world.part(&[NodeId(1)], &[HOST, NodeId(2)], true);
+        let terminal = play.world.view(HOST).unwrap().terminals[0].id;
+        let (bytes, source) = (b"pwd\r".to_vec(), InputSource::Key);
+        let types = Command::Input {
+            terminal,
+            bytes,
+            source,
+            timeout: None,
+        };
+        play.world.command(HOST, types);
+        play.pass(Duration::from_secs(15)).unwrap();
+
+        check.at_rest(&mut play.world, &play.reference)
+    }
+
+    #[test]
+    fn who_is_cut_off_is_missed() {
+        let missed = one_is_cut_off("everybody_is_present").unwrap_err();
+        assert!(missed.contains("Some(Gone)"), "{missed}");
+    }
+
+    #[test]
+    fn an_old_picture_is_noticed() {
+        let noticed = one_is_cut_off("pictures_agree").unwrap_err();
+        assert!(noticed.contains("node 1 sees"), "{noticed}");
     }
 }

@@ -1,10 +1,12 @@
 //! What should be so, in the plainest words: who said what, who typed what, and what they were told of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use collab_p2p::engine::command::{CommandError, Reply};
+use collab_p2p::engine::control::Origin;
 use collab_p2p::engine::event::RequestId;
-use collab_p2p::engine::ids::MemberId;
+use collab_p2p::engine::ids::{MemberId, TerminalId};
+use collab_p2p::engine::view::What;
 use collab_p2p::sim::{Fact, NodeId};
 
 /// What people did and were told.
@@ -18,6 +20,10 @@ pub(crate) struct Reference {
     pub(crate) crashes: BTreeMap<NodeId, u32>,
     /// Tokens typed by each node, by their numbers, with the verb's answer if there was one.
     pub(crate) typed: BTreeMap<(NodeId, u32), Option<Typed>>,
+    /// Leases given by hosts, by terminal and number.
+    pub(crate) leases: BTreeSet<(TerminalId, u64)>,
+    /// Bytes that shells took under leases.
+    pub(crate) keys: usize,
     asked: BTreeMap<(NodeId, RequestId), Asked>,
 }
 
@@ -51,7 +57,7 @@ impl Reference {
             .map_or(0, |((_, number), _)| number + 1)
     }
 
-    /// A node types a token, by key or by a verb that is answered.
+    /// A node types a token, by key or by a verb whose answer is about the last token it was given.
     pub(crate) fn types(&mut self, node: NodeId, number: u32, verb: Option<RequestId>) {
         self.typed.insert((node, number), None);
         if let Some(request) = verb {
@@ -71,10 +77,21 @@ impl Reference {
                 request,
                 result,
             } => self.told(*node, *request, result),
-            Fact::Handled { .. }
-            | Fact::Took { .. }
-            | Fact::Published { .. }
-            | Fact::Stopped { .. } => {}
+            Fact::Handled { events, .. } => events.iter().for_each(|event| self.event(event)),
+            Fact::Took { bytes, .. } => {
+                let leased = |(_, origin): &&(u8, Origin)| matches!(origin, Origin::Lease { .. });
+                self.keys += bytes.iter().filter(leased).count();
+            }
+            Fact::Published { .. } | Fact::Stopped { .. } => {}
+        }
+    }
+
+    fn event(&mut self, event: &What) {
+        if let What::ControlGranted {
+            terminal, number, ..
+        } = event
+        {
+            self.leases.insert((*terminal, *number));
         }
     }
 

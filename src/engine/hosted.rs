@@ -489,6 +489,17 @@ impl Engine {
         }
     }
 
+    /// The session's settings may have changed how control is given.
+    pub(in crate::engine) fn control_mode_changed(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &self.phase else {
+            return;
+        };
+        let auto = member.replica.documents().session().control == ControlMode::Auto;
+        for terminal in self.hosted_ids() {
+            self.lease(terminal, HostInput::Auto(auto), context);
+        }
+    }
+
     /// Who has just connected learns who controls the terminals that run here.
     pub(in crate::engine) fn tell_control(&mut self, peer: MemberId, context: &mut Context<'_>) {
         let now = context.now.mono;

@@ -322,6 +322,7 @@ impl Engine {
         };
         let session = member.session_view();
         context.emit(None, What::SessionUpdated { session });
+        self.control_mode_changed(context);
     }
 
     pub(in crate::engine) fn messages_came(

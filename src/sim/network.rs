@@ -520,9 +520,7 @@ impl Network {
         };
         match item {
             Item::Message(bytes) if wild => self.stray(id, to, bytes, now),
-            item @ (Item::Open | Item::Message(_) | Item::Finish) => {
-                self.sequence(id, to, item, now);
-            }
+            Item::Message(_) | Item::Open | Item::Finish => self.sequence(id, to, item, now),
         }
         self.ready(process, id, 1 - to, stream, now);
     }

@@ -105,27 +105,26 @@ impl PtyBytesAreWhatLeasesAllowed {
                 .is_some_and(|engine| is_hosted(engine, terminal))
         };
         for event in events {
-            match event {
-                What::ControlGranted {
-                    terminal,
-                    participant,
-                    number,
-                    ..
-                } if hosts(terminal) => {
-                    let tap = self.terminals.entry(*terminal).or_default();
-                    tap.holders.insert(*number, *participant);
-                    tap.living = Some(*number);
-                    allowed.insert((*terminal, *number));
-                }
-                What::ControlReleased { terminal, .. }
-                | What::ControlRevoked { terminal, .. }
-                | What::ControlTaken { terminal, .. }
-                | What::ControlExpired { terminal, .. }
-                    if hosts(terminal) =>
-                {
-                    self.terminals.entry(*terminal).or_default().living = None;
-                }
-                _ => {}
+            if let What::ControlGranted {
+                terminal,
+                participant,
+                number,
+                ..
+            } = event
+                && hosts(terminal)
+            {
+                let tap = self.terminals.entry(*terminal).or_default();
+                tap.holders.insert(*number, *participant);
+                tap.living = Some(*number);
+                allowed.insert((*terminal, *number));
+            }
+            if let What::ControlReleased { terminal, .. }
+            | What::ControlRevoked { terminal, .. }
+            | What::ControlTaken { terminal, .. }
+            | What::ControlExpired { terminal, .. } = event
+                && hosts(terminal)
+            {
+                self.terminals.entry(*terminal).or_default().living = None;
             }
         }
         for Write {

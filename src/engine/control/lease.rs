@@ -62,6 +62,8 @@ pub enum HostInput {
     Disconnected(MemberId),
     /// Somebody's rights may have changed.
     MembersChanged,
+    /// From now on an editor's first key gets a free lease, or no longer does.
+    Auto(bool),
     /// The emulator answers a query of the program.
     Answer(Vec<u8>),
     /// The PTY has taken this many bytes since it was opened.
@@ -354,6 +356,7 @@ impl LeaseHost {
             HostInput::Message { from, body } => self.message(from, body, at, out),
             HostInput::Disconnected(who) => self.disconnected(who, at, out),
             HostInput::MembersChanged => self.members_changed(at, out),
+            HostInput::Auto(auto) => self.set_auto(auto, at, out),
             HostInput::Answer(bytes) => self.answer(bytes),
             HostInput::PtyWritten(total) => {
                 let taken = self.queue.advance(total);
@@ -1246,6 +1249,13 @@ impl LeaseHost {
             dropped,
         }));
         self.tell_ending(holder, number, out);
+    }
+
+    fn set_auto(&mut self, auto: bool, at: &At<'_>, out: &mut Out) {
+        if std::mem::replace(&mut self.settings.auto, auto) != auto {
+            self.version = self.version.saturating_add(1);
+            out.push(HostOutput::Announce(self.status(at.now)));
+        }
     }
 
     fn take_back(&mut self, at: &At<'_>, out: &mut Out) {

@@ -636,6 +636,24 @@ fn with_auto_a_viewers_key_is_refused() {
 }
 
 #[test]
+fn the_way_control_is_given_may_change_while_the_terminal_runs() {
+    let mut world = World::new(35, 0, ASK);
+    world.host(|host, at, out| host.handle(HostInput::Auto(true), at, out));
+    world.second();
+    world.types(1, b"now");
+    world.second();
+    assert_eq!(world.taps(), "now");
+    world.person(Person::Take).unwrap();
+
+    world.host(|host, at, out| host.handle(HostInput::Auto(false), at, out));
+    world.run(Duration::from_secs(3));
+    world.types(1, b"no longer");
+    world.second();
+
+    assert_eq!(world.taps(), "now");
+}
+
+#[test]
 fn a_key_of_the_hosts_person_takes_control_and_is_then_applied() {
     let mut world = World::new(6, 0, ASK);
     world.give_control(0);
