@@ -417,9 +417,27 @@ impl Engine {
         let greeted = self.links.link(conn).is_some_and(|link| link.greeted());
         match message {
             PeerMessage::Hello(hello) => self.heard_hello(conn, peer, *hello, context),
-            // Nothing counts before hello.
-            _ if !greeted => context.net(NetEffect::Close { conn }),
-            other => self.neighbour_said(conn, peer, other, context),
+            other @ (PeerMessage::Ping { .. }
+            | PeerMessage::Pong { .. }
+            | PeerMessage::Vector(_)
+            | PeerMessage::Want(_)
+            | PeerMessage::Entries { .. }
+            | PeerMessage::WantBodies(_)
+            | PeerMessage::Bodies(_)
+            | PeerMessage::WantEpochs(_)
+            | PeerMessage::Epochs(_)
+            | PeerMessage::PresenceHave(_)
+            | PeerMessage::Presences(_)
+            | PeerMessage::Addresses(_)
+            | PeerMessage::Lease(_)
+            | PeerMessage::Bye) => {
+                // Nothing counts before hello.
+                if greeted {
+                    self.neighbour_said(conn, peer, other, context);
+                } else {
+                    context.net(NetEffect::Close { conn });
+                }
+            }
         }
     }
 

@@ -820,12 +820,12 @@ impl Replica {
     pub fn epoch_to_write(&self) -> Option<EpochId> {
         let current = self.membership.current_epoch().map(|fact| fact.epoch.id);
         let newest = || {
-            let epochs = self
+            let mut epochs = self
                 .membership
                 .epochs()
                 .into_iter()
                 .map(|fact| fact.epoch.id);
-            epochs.filter(|id| self.keyring.knows(id)).next_back()
+            epochs.rfind(|id| self.keyring.knows(id))
         };
         current.filter(|id| self.keyring.knows(id)).or_else(newest)
     }

@@ -300,7 +300,9 @@ fn io_error(error: pty_process::Error) -> io::Error {
     match error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(error) => error.into(),
-        other => io::Error::other(other.to_string()),
+        other @ (pty_process::Error::TokioAsyncFd(_) | pty_process::Error::Unsplit(..)) => {
+            io::Error::other(other.to_string())
+        }
     }
 }
 

@@ -520,7 +520,9 @@ impl Network {
         };
         match item {
             Item::Message(bytes) if wild => self.stray(id, to, bytes, now),
-            item => self.sequence(id, to, item, now),
+            item @ (Item::Open | Item::Message(_) | Item::Finish) => {
+                self.sequence(id, to, item, now);
+            }
         }
         self.ready(process, id, 1 - to, stream, now);
     }

@@ -673,7 +673,7 @@ impl LeaseHost {
         match attachment.answer.clone() {
             Some(Answer::Recorded) => out.push(send(to, FromHost::Recorded { request })),
             Some(Answer::Denied(reason)) => {
-                out.push(send(to, FromHost::Denied { request, reason }))
+                out.push(send(to, FromHost::Denied { request, reason }));
             }
             Some(Answer::Granted { number }) if self.is_held(to, number) => {
                 let (next, status) = (self.next(), self.status(now));
