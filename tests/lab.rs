@@ -2,6 +2,7 @@
 //! takes nothing. `cargo test --features lab --test lab`; a missing tool fails by its name.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a failed unwrap in a helper is a failed test"
 )]
 #![expect(

@@ -2,6 +2,7 @@
 //! one file per behaviour; `harness` speaks of people and their machines.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "a failed unwrap in a helper is a failed test"
 )]
 #![expect(
