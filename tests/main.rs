@@ -3,7 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a failed unwrap in a helper is a failed test"
+    reason = "a failed unwrap or index in a helper is a failed test"
 )]
 #![expect(
     clippy::disallowed_methods,
