@@ -176,14 +176,14 @@ impl Drop for Pane {
     fn drop(&mut self) {
         // By its number: the socket may be gone already. Everything in the pane gets SIGHUP.
         let Some(server) = self.server else { return };
-        drop(kill(server, Signal::SIGTERM));
+        let _ended_already = kill(server, Signal::SIGTERM);
         for _ in 0..100 {
             if kill(server, None).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        drop(kill(server, Signal::SIGKILL));
+        let _ended_already = kill(server, Signal::SIGKILL);
     }
 }
 
