@@ -12,10 +12,11 @@ const PANE: (u16, u16) = (100, 31);
 const SMALL: (u16, u16) = (60, 16);
 
 struct Shared {
-    _machine: Machine,
     host: Pane,
     viewer: Pane,
     small: Pane,
+    /// Goes last, with the folders of all.
+    _machine: Machine,
 }
 
 impl Shared {
