@@ -822,10 +822,15 @@ impl Engine {
                 .sync
                 .gap(from, *author, context.now.mono, &member.replica, &mut out);
         }
-        let verdict = match (&taken.invalid, taken.changed, taken.gaps.is_empty()) {
-            (Some(_), ..) => Verdict::Reject,
-            (None, true, _) | (None, _, false) => Verdict::Accept,
-            (None, false, true) => Verdict::Ignore,
+        // What is early is good news for others all the same, if its author is somebody.
+        let early = taken
+            .gaps
+            .iter()
+            .any(|author| member.replica.may_keep(author));
+        let verdict = match (&taken.invalid, taken.changed || early) {
+            (Some(_), _) => Verdict::Reject,
+            (None, true) => Verdict::Accept,
+            (None, false) => Verdict::Ignore,
         };
         member.absorb_received(taken, context);
         self.synced(out, context);
