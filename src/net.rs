@@ -1,7 +1,7 @@
 //! The network: connections, streams, gossip and discovery over libp2p, behind two plain vocabularies.
 //!
 //! [`Net::start`] gives a [`NetHandle`], which performs [`NetEffect`]s and never waits for a peer, and
-//! [`NetEvents`], which yields [`NetEvent`](crate::engine::event::NetEvent)s. Nothing else leads in or out.
+//! [`NetEvents`], which yields [`NetEvent`]s. Nothing else leads in or out.
 //!
 //! QUIC and TCP are dialled at once and one connection comes of it. A connection whose peer's key is a member's
 //! carries the lanes and gossip; any other carries admission only ([`gate`]). Streams are framed, bounded and
