@@ -149,9 +149,9 @@ impl Operator {
         let (mut here, mut there) = (Vec::new(), Vec::new());
         for node in world.nodes() {
             if world.draw(2) == 0 {
-                here.push(node)
+                here.push(node);
             } else {
-                there.push(node)
+                there.push(node);
             }
         }
         world.part(&here, &there, both_ways);
