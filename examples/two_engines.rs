@@ -8,6 +8,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "an example that prints, and whose failure is worth a panic"
 )]
 
@@ -79,6 +80,15 @@ fn main() {
     assert_eq!(world.chat(ADA), world.chat(BOB));
     println!("bob sees the same chat as ada: {:?}", world.chat(BOB));
 
+    bob_types(&mut world, terminal);
+    println!(
+        "all that took {:?} of their time and none of ours",
+        world.time
+    );
+}
+
+/// Bob sees the shell, is refused, asks, is given control, and types.
+fn bob_types(world: &mut World, terminal: TerminalId) {
     world.until("bob sees ada's screen", |world| {
         world.shows(BOB, terminal, "$")
     });
@@ -117,10 +127,6 @@ fn main() {
     {
         println!("  | {row}");
     }
-    println!(
-        "all that took {:?} of their time and none of ours",
-        world.time
-    );
 }
 
 fn setup(machine: u8) -> Setup {

@@ -192,7 +192,21 @@ fn run(cli: Cli) -> Result<i32, CliError> {
         Command::Completions(args) => return extras::completions(&args),
         Command::Man(args) => return extras::man(&args),
         Command::Config(args) => return extras::config(&context, &args),
-        _ => {}
+        Command::Share(_)
+        | Command::Join(_)
+        | Command::Resume(_)
+        | Command::Leave
+        | Command::Stop
+        | Command::Status(_)
+        | Command::List(_)
+        | Command::Who(_)
+        | Command::Screen(_)
+        | Command::Type(_)
+        | Command::Chat(_)
+        | Command::Control(_)
+        | Command::Approve(_)
+        | Command::Deny(_)
+        | Command::Invite(_) => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -293,14 +293,13 @@ impl Engine {
                 addrs,
                 source,
             } => {
-                self.link(
-                    LinkInput::Discovered {
-                        peer,
-                        addrs: &addrs,
-                        source,
-                    },
-                    context,
-                );
+                let addrs = &addrs;
+                let found = LinkInput::Discovered {
+                    peer,
+                    addrs,
+                    source,
+                };
+                self.link(found, context);
             }
             NetEvent::Connected {
                 conn,
@@ -309,33 +308,23 @@ impl Engine {
                 path,
                 member,
             } => {
-                let input = LinkInput::Connected {
+                let connected = LinkInput::Connected {
                     conn,
                     peer,
                     outbound,
                     path,
                     member,
                 };
-                self.link(input, context);
+                self.link(connected, context);
             }
             NetEvent::Disconnected { conn, ended } => {
                 self.drop_streams(conn, context);
-                self.link(
-                    LinkInput::Disconnected {
-                        conn,
-                        ended: &ended,
-                    },
-                    context,
-                );
+                let ended = &ended;
+                self.link(LinkInput::Disconnected { conn, ended }, context);
             }
             NetEvent::DialFailed { peer, reason } => {
-                self.link(
-                    LinkInput::DialFailed {
-                        peer,
-                        reason: &reason,
-                    },
-                    context,
-                );
+                let reason = &reason;
+                self.link(LinkInput::DialFailed { peer, reason }, context);
             }
             NetEvent::StreamOpened { conn, stream, lane } => {
                 self.stream_opened(conn, stream, lane, context);

@@ -1,7 +1,6 @@
 //! Chat and presence, both ways and through members: what is said reaches everybody once, in one order, and is
 //! shown as inert text.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -64,13 +63,11 @@ fn following_prints_messages_as_they_come() {
     bob.hears("before");
 
     let words = ["chat", "--follow", "--json"];
-    let mut child = bob.command(&words).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
-    let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let mut following = bob.spawns(&words);
+    let first: Value = serde_json::from_str(&following.line()).unwrap();
     ada.says("while bob follows");
-    let second: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let second: Value = serde_json::from_str(&following.line()).unwrap();
+    drop(following);
 
     assert_eq!(first["text"], "before");
     assert_eq!(second["text"], "while bob follows");

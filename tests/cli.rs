@@ -1,9 +1,7 @@
 //! The command line itself: help names what there is and no more, settings come from where they should, and
 //! scripts get what they can rely on.
 
-use std::process::Stdio;
-
-use crate::harness::{Machine, finish};
+use crate::harness::{Machine, Spawned, finish};
 
 /// The commands that exist; INTERFACES names more, which are not due yet.
 const COMMANDS: [&str; 18] = [
@@ -91,7 +89,7 @@ fn flags_that_are_not_due_yet_do_not_exist() {
     for flag in ["--name", "--headless", "--timeout", "--no-mdns", "--addr"] {
         assert!(join.contains(flag), "join {flag}");
     }
-    assert!(join.contains("Other users of this"), "{join}");
+    assert!(join.contains("Other users"), "{join}");
 }
 
 #[test]
@@ -158,13 +156,9 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
         words.extend(["--", "cat"]);
         let mut command = user.command(&words);
         env.map(|name| command.env("COLLAB_P2P_NAME", name));
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-        std::io::BufRead::read_line(&mut out, &mut String::new()).unwrap();
-        let name = user.who()[0].0.clone();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        name
+        let mut node = Spawned::of(command);
+        assert!(node.line().contains("ready"));
+        user.who()[0].0.clone()
     };
 
     assert_eq!(shared(None, None), "from-file");
@@ -222,15 +216,11 @@ fn a_very_long_state_folder_still_gets_a_socket() {
         "cat",
     ];
 
-    let mut child = user.command(&words).stdout(Stdio::piped()).spawn().unwrap();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let mut node = user.spawns(&words);
+    let ready: serde_json::Value = serde_json::from_str(&node.line()).unwrap();
     let socket = ready["socket"].as_str().unwrap();
     user.does(&["--state-dir", &long, "who"]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    drop(node);
 
     assert!(socket.len() <= 100, "{socket}");
     assert!(std::path::Path::new(socket).exists());

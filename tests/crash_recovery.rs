@@ -147,16 +147,7 @@ fn resume_means_the_most_recent_membership_and_says_when_there_is_none() {
     drop(running);
 
     let words = ["resume", "first", "--headless", "--json"];
-    let mut child = ada
-        .command(&words)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let line = ada.spawns(&words).line();
     assert!(
         line.contains(first.ready["session"].as_str().unwrap()),
         "{line}"

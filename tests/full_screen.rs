@@ -240,8 +240,7 @@ fn restored_after(
     let read = |name: &str| std::fs::read_to_string(user.home().join(name)).unwrap();
     assert_eq!(read("before"), read("after"));
     window.types("\r");
-    let code = window.ends();
-    code
+    window.ends()
 }
 
 #[test]
@@ -322,7 +321,7 @@ fn signal_the_programs_of(user: &User, signal: Signal) {
             texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
         let mine = records.filter(|record| record["state"] == state);
         mine.filter_map(|record| record["pid"].as_i64())
-            .last()
+            .next_back()
             .ok_or_else(|| "no record".to_owned())
     });
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());

@@ -2,7 +2,8 @@
 //! takes nothing. `cargo test --features lab --test lab`; a missing tool fails by its name.
 #![expect(
     clippy::unwrap_used,
-    reason = "a failed unwrap in a helper is a failed test"
+    clippy::indexing_slicing,
+    reason = "a failed unwrap or index in a helper is a failed test"
 )]
 #![expect(
     clippy::disallowed_methods,

@@ -2,7 +2,8 @@
 //! one file per behaviour; `harness` speaks of people and their machines.
 #![expect(
     clippy::unwrap_used,
-    reason = "a failed unwrap in a helper is a failed test"
+    clippy::indexing_slicing,
+    reason = "a failed unwrap or index in a helper is a failed test"
 )]
 #![expect(
     clippy::disallowed_methods,

@@ -1,13 +1,13 @@
 //! Sharing a terminal and joining it by ticket: one process shares, others show the same screen, and all end with
 //! the shared command.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::io::Write;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::{Machine, SOON, eventually, same_screen};
+use crate::harness::{Machine, SOON, Spawned, eventually, same_screen};
 
 #[test]
 fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
@@ -15,16 +15,9 @@ fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
     let ada = machine.user("ada");
 
     let words = ["share", "--no-mdns", "--ticket-file", "ticket", "--", "cat"];
-    let mut child = ada.command(&words).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ticket = lines.next().unwrap().unwrap();
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
-    let more: Vec<String> = lines.map(Result::unwrap).collect();
-    let status = child.wait().unwrap();
+    let mut node = ada.spawns(&words);
+    let ticket = node.line();
+    let rest = node.gets(Signal::SIGTERM);
 
     assert!(ticket.starts_with("cp2p1"), "{ticket}");
     assert!(ticket.len() <= 700, "{} characters", ticket.len());
@@ -33,8 +26,7 @@ fn share_into_a_pipe_prints_the_ticket_and_nothing_else() {
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     );
-    assert_eq!(more, [""; 0]);
-    assert_eq!(status.code(), Some(143));
+    assert_eq!((rest.code, rest.out.as_str()), (143, ""), "{}", rest.err);
     let file = std::fs::read_to_string(ada.home().join("ticket")).unwrap();
     assert_eq!(file.trim_end(), ticket);
 }
@@ -162,50 +154,24 @@ fn a_ticket_is_read_from_stdin_from_the_environment_and_from_a_pasted_line() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);
     let ticket = ada.ticket();
-    let words = [
-        "join",
-        "--headless",
-        "--json",
-        "--no-mdns",
-        "--timeout",
-        "20s",
-    ];
+    let words = ["join", "--headless", "--json", "--no-mdns"];
+    let (line, link) = (format!("{ticket}\n"), format!("  'collab-p2p:{ticket}' "));
 
-    for (given, env, stdin) in [
-        (vec!["-"], None, Some(format!("{ticket}\n"))),
-        (vec![], Some(ticket.clone()), None),
-        (vec!["collab-p2p", "join"], None, None),
-        (vec![], None, Some(String::new())),
+    for (given, environment, stdin) in [
+        (&["-"][..], None, line.as_str()),
+        (&[], Some(&ticket), ""),
+        (&["collab-p2p", "join", &ticket], None, ""),
+        (&[&link], None, ""),
     ] {
         let guest = machine.user("guest");
         let mut command = guest.command(&words);
-        match (&env, &stdin) {
-            (None, None) => {
-                command.args(given).arg(&ticket);
-            }
-            (None, Some(empty)) if empty.is_empty() => {
-                command.arg(format!("  'collab-p2p:{ticket}' "));
-            }
-            (None, Some(_)) => {
-                command.args(given);
-            }
-            (Some(ticket), _) => {
-                command.env("COLLAB_P2P_TICKET", ticket);
-            }
-        }
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, stdin.unwrap_or_default().as_bytes()).unwrap();
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut first)
-            .unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        command.args(given);
+        environment.map(|ticket| command.env("COLLAB_P2P_TICKET", ticket));
+        let mut node = Spawned::of(command);
+        let mut input = node.child.stdin.take().unwrap();
+        input.write_all(stdin.as_bytes()).unwrap();
+        drop(input);
+        let first = node.line();
         assert!(first.contains(r#""event":"ready""#), "{first}");
     }
 }
@@ -231,7 +197,7 @@ fn joining_again_resumes_the_membership_that_is_here() {
     let ada = machine.share("ada", &[], &["cat"]);
     let mut bob = machine.join("bob", &ada.ticket());
     let member = bob.member();
-    assert_eq!(bob.gets(nix::sys::signal::Signal::SIGTERM), 143);
+    assert_eq!(bob.gets(Signal::SIGTERM), 143);
 
     let again = bob.user.join(&ada.ticket(), &[]);
 
@@ -259,12 +225,7 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
             name,
             &ticket,
         ];
-        let child = user
-            .command(&words)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let child = user.spawns(&words);
         (user, child)
     });
     eventually("both wait", SOON, || {
@@ -276,7 +237,7 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
     ada.does(&["approve", "bob"]);
     ada.does(&["deny", "cleo"]);
 
-    let [(bob, mut first), (_, second)] = guests;
+    let [(bob, _first), (_, mut second)] = guests;
     ada.finds("bob", "here", SOON);
     eventually("bob is an editor", SOON, || {
         let ran = bob.run(&["status", "--json"]);
@@ -285,15 +246,11 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
             .then_some(())
             .ok_or(ran.out + &ran.err)
     });
-    let refused = second.wait_with_output().unwrap();
-    assert_eq!(refused.status.code(), Some(4));
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        told.contains(r#""code":"admission-refused""#) || told.contains(r#""code":"denied""#),
-        "{told}"
-    );
-    first.kill().unwrap();
-    first.wait().unwrap();
+    let refused = second.rest();
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    let told = refused.err;
+    let codes = [r#""code":"admission-refused""#, r#""code":"denied""#];
+    assert!(codes.iter().any(|code| told.contains(code)), "{told}");
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Config {
         let broken = |error: &dyn std::fmt::Display| {
             let place = path
                 .as_deref()
-                .unwrap_or(Path::new(""))
+                .unwrap_or_else(|| Path::new(""))
                 .display()
                 .to_string();
             CliError::new(Code::ConfigBroken, format!("{place}: {error}"))

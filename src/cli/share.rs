@@ -183,7 +183,7 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
         ask: args
             .ask
             .given()
-            .unwrap_or(foreground::ask_of(&file.share.ask)),
+            .unwrap_or_else(|| foreground::ask_of(&file.share.ask)),
         control,
     };
     let terminal = TerminalSpec {
@@ -226,7 +226,7 @@ fn runnable(context: &Context, argv: &[String], cwd: Option<&Path>) -> Result<()
         facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
     };
     let found = if program.contains('/') {
-        is_program(cwd.unwrap_or(Path::new("")).join(program))
+        is_program(cwd.unwrap_or_else(|| Path::new("")).join(program))
     } else {
         let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
         path.split(':')

@@ -529,7 +529,7 @@ mod tests {
         const PEOPLE: &[Role] = &[Owner, Admin, Editor, Viewer];
         const WRITERS: &[Role] = &[Owner, Admin, Editor];
         const MODERATORS: &[Role] = &[Owner, Admin];
-        let viewing = Role::Viewer.capabilities();
+        let viewing = Viewer.capabilities();
         let all = Capabilities::ALL;
         let path = || "src/main.rs".to_owned();
         let invite = |rank, capabilities| Action::CreateInvite {

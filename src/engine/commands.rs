@@ -268,7 +268,11 @@ impl Engine {
                 let message = "only the terminal's host answers requests";
                 Err(CommandError::new(Code::NotPermitted, message))
             }
-            order => {
+            order @ (ControlCommand::Grant { .. }
+            | ControlCommand::Revoke
+            | ControlCommand::Take
+            | ControlCommand::Lock
+            | ControlCommand::Unlock) => {
                 let action = order_of(order);
                 let me = member.me();
                 let may = crate::engine::capability::Action::OrderControl;

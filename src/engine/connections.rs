@@ -1011,9 +1011,11 @@ mod tests {
 
         let order: Vec<MemberId> = out
             .iter()
-            .filter_map(|output| match output {
-                LinkOutput::Dial { peer, .. } => Some(*peer),
-                _ => None,
+            .filter_map(|output| {
+                let LinkOutput::Dial { peer, .. } = output else {
+                    return None;
+                };
+                Some(*peer)
             })
             .collect();
         assert_eq!(order, [GREATER, SMALLER]);

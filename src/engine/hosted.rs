@@ -345,7 +345,7 @@ impl Engine {
     ) {
         let mut out = Vec::new();
         self.with_lease(terminal, context, |lease, at| {
-            lease.handle(input, at, &mut out)
+            lease.handle(input, at, &mut out);
         });
         self.leased(terminal, out, context);
     }

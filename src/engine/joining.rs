@@ -317,7 +317,7 @@ impl Engine {
             let message = "the other side does not speak this protocol";
             joining
                 .refusal
-                .get_or_insert(CommandError::new(Code::VersionMismatch, message));
+                .get_or_insert_with(|| CommandError::new(Code::VersionMismatch, message));
         }
         self.feed_joiner(stream, AdmissionInput::Closed, context);
         if let Phase::Joining(joining) = &mut self.phase {

@@ -288,7 +288,7 @@ pub const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes that may wait to be written on an input stream.
 pub const INPUT_QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes that may wait to be written on a screen stream; its writer waits for room besides.
-pub const SCREEN_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const SCREEN_QUEUE_BYTES_MAX: usize = SCREEN_MESSAGE_BYTES_MAX + 1024 * 1024;
 /// Streams that a peer may have open on one connection, per lane.
 pub const INBOUND_STREAMS_PER_LANE_MAX: usize = 16;
 /// Admission streams that a peer may have open on one connection.
@@ -425,5 +425,6 @@ const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
 const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
+const _: () = assert!(SCREEN_MESSAGE_BYTES_MAX < SCREEN_QUEUE_BYTES_MAX);
 const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);
 const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);

@@ -417,9 +417,27 @@ impl Engine {
         let greeted = self.links.link(conn).is_some_and(|link| link.greeted());
         match message {
             PeerMessage::Hello(hello) => self.heard_hello(conn, peer, *hello, context),
-            // Nothing counts before hello.
-            _ if !greeted => context.net(NetEffect::Close { conn }),
-            other => self.neighbour_said(conn, peer, other, context),
+            other @ (PeerMessage::Ping { .. }
+            | PeerMessage::Pong { .. }
+            | PeerMessage::Vector(_)
+            | PeerMessage::Want(_)
+            | PeerMessage::Entries { .. }
+            | PeerMessage::WantBodies(_)
+            | PeerMessage::Bodies(_)
+            | PeerMessage::WantEpochs(_)
+            | PeerMessage::Epochs(_)
+            | PeerMessage::PresenceHave(_)
+            | PeerMessage::Presences(_)
+            | PeerMessage::Addresses(_)
+            | PeerMessage::Lease(_)
+            | PeerMessage::Bye) => {
+                // Nothing counts before hello.
+                if greeted {
+                    self.neighbour_said(conn, peer, other, context);
+                } else {
+                    context.net(NetEffect::Close { conn });
+                }
+            }
         }
     }
 
@@ -804,10 +822,15 @@ impl Engine {
                 .sync
                 .gap(from, *author, context.now.mono, &member.replica, &mut out);
         }
-        let verdict = match (&taken.invalid, taken.changed, taken.gaps.is_empty()) {
-            (Some(_), ..) => Verdict::Reject,
-            (None, true, _) | (None, _, false) => Verdict::Accept,
-            (None, false, true) => Verdict::Ignore,
+        // What is early is good news for others all the same, if its author is somebody.
+        let early = taken
+            .gaps
+            .iter()
+            .any(|author| member.replica.may_keep(author));
+        let verdict = match (&taken.invalid, taken.changed || early) {
+            (Some(_), _) => Verdict::Reject,
+            (None, true) => Verdict::Accept,
+            (None, false) => Verdict::Ignore,
         };
         member.absorb_received(taken, context);
         self.synced(out, context);

@@ -340,11 +340,21 @@ impl Replica {
         Entry::decode(bytes).map_err(|error| error.to_string())
     }
 
+    /// Whether entries of this author are kept: the root's, and those of whoever is or was a member. A newcomer
+    /// whose admission is not known here yet is asked for again once it is.
+    pub fn may_keep(&self, author: &MemberId) -> bool {
+        *author == self.membership.root() || self.membership.member(author).is_some()
+    }
+
     /// Takes an entry whose signature is good.
     pub fn insert(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
         let author = entry.member();
         if let Entry::Statement(statement) = &entry {
             self.learn(statement.as_ref(), taken, batch);
+        }
+        if !self.may_keep(&author) {
+            taken.gaps.insert(author);
+            return;
         }
         match self.logs.insert(entry) {
             Inserted::Appended(entries) => {
@@ -820,12 +830,12 @@ impl Replica {
     pub fn epoch_to_write(&self) -> Option<EpochId> {
         let current = self.membership.current_epoch().map(|fact| fact.epoch.id);
         let newest = || {
-            let epochs = self
+            let mut epochs = self
                 .membership
                 .epochs()
                 .into_iter()
                 .map(|fact| fact.epoch.id);
-            epochs.filter(|id| self.keyring.knows(id)).next_back()
+            epochs.rfind(|id| self.keyring.knows(id))
         };
         current.filter(|id| self.keyring.knows(id)).or_else(newest)
     }

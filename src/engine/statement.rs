@@ -1281,6 +1281,10 @@ mod tests {
     }
 
     /// One of each kind that belongs behind other entries of a log.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table of cases reads best in one piece"
+    )]
     fn bodies() -> Vec<StatementBody> {
         let secret = crate::engine::epoch::EpochSecret::from_bytes([1; 32]);
         let mut entropy = crate::engine::entropy::Entropy::new([2; 32]);

@@ -25,6 +25,17 @@ struct Neighbour {
     synced: bool,
     /// Epochs that it was asked for.
     asked: BTreeSet<EpochId>,
+    /// Logs of which its answer could not be used, and until when it is not asked for them again.
+    stuck: BTreeMap<MemberId, Mono>,
+}
+
+/// A request for one log that is under way.
+#[derive(Debug, Clone, Copy)]
+struct Fetching {
+    peer: MemberId,
+    since: Mono,
+    /// Where the log ended here when it was asked for.
+    after: u64,
 }
 
 /// Catch-up with all neighbours.
@@ -32,7 +43,7 @@ struct Neighbour {
 pub struct Sync {
     neighbours: BTreeMap<MemberId, Neighbour>,
     /// Which neighbour is asked for which log, and since when.
-    fetching: BTreeMap<MemberId, (MemberId, Mono)>,
+    fetching: BTreeMap<MemberId, Fetching>,
     compare: Option<Mono>,
     /// How far the own log was when nobody had seen more of it.
     seen: u64,
@@ -68,7 +79,7 @@ impl Sync {
     pub fn up(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
         self.neighbours.insert(peer, Neighbour::default());
         // What it was asked on a former connection will not be answered on this one.
-        self.fetching.retain(|_, (asked, _)| *asked != peer);
+        self.fetching.retain(|_, asked| asked.peer != peer);
         self.tell(peer, replica, out);
         self.ask_epochs(replica, out);
     }
@@ -82,7 +93,7 @@ impl Sync {
         out: &mut Vec<SyncOutput>,
     ) {
         self.neighbours.remove(peer);
-        self.fetching.retain(|_, (asked, _)| asked != peer);
+        self.fetching.retain(|_, asked| asked.peer != *peer);
         self.fetch(now, replica, out);
     }
 
@@ -167,7 +178,22 @@ impl Sync {
         replica: &Replica,
         out: &mut Vec<SyncOutput>,
     ) {
-        self.fetching.retain(|_, (asked, _)| *asked != peer);
+        let asked: Vec<(MemberId, Fetching)> = self
+            .fetching
+            .extract_if(.., |_, asked| asked.peer == peer)
+            .collect();
+        // An answer that took no log further (its author wrote two histories, say) is not asked for again at
+        // once: two nodes would chase each other.
+        let grown = |(author, asked): &(MemberId, Fetching)| {
+            replica.logs().frontier(author).seq > asked.after
+        };
+        if !asked.iter().any(grown)
+            && let Some(neighbour) = self.neighbours.get_mut(&peer)
+        {
+            let until = now + FETCH_TIMEOUT;
+            let stuck = asked.into_iter().map(|(author, _)| (author, until));
+            neighbour.stuck.extend(stuck);
+        }
         self.fetch(now, replica, out);
         self.complete(peer, replica, out);
         self.ask_epochs(replica, out);
@@ -182,11 +208,14 @@ impl Sync {
         replica: &Replica,
         out: &mut Vec<SyncOutput>,
     ) {
-        if self.off || self.fetching.contains_key(&author) {
+        if self.off || self.fetching.contains_key(&author) || !replica.may_keep(&author) {
             return;
         }
         if self.neighbours.contains_key(&peer) {
-            self.fetching.insert(author, (peer, now));
+            let after = replica.logs().frontier(&author).seq;
+            let since = now;
+            self.fetching
+                .insert(author, Fetching { peer, since, after });
             let after = replica.logs().frontier(&author).seq;
             out.push(SyncOutput::Send(
                 peer,
@@ -228,11 +257,11 @@ impl Sync {
         let late: Vec<MemberId> = self
             .fetching
             .values()
-            .filter(|(_, since)| *since + FETCH_TIMEOUT <= now)
-            .map(|(peer, _)| *peer)
+            .filter(|asked| asked.since + FETCH_TIMEOUT <= now)
+            .map(|asked| asked.peer)
             .collect();
         self.fetching
-            .retain(|_, (_, since)| *since + FETCH_TIMEOUT > now);
+            .retain(|_, asked| asked.since + FETCH_TIMEOUT > now);
         if self.fetching.len() < before {
             // Who did not answer is asked last from now on: what it has is forgotten until it says so again.
             for peer in late {
@@ -250,7 +279,7 @@ impl Sync {
         let fetch = self
             .fetching
             .values()
-            .map(|(_, since)| *since + FETCH_TIMEOUT)
+            .map(|asked| asked.since + FETCH_TIMEOUT)
             .min();
         self.compare.into_iter().chain(fetch).min()
     }
@@ -320,15 +349,19 @@ impl Sync {
         if self.off {
             return;
         }
-        let busy: BTreeSet<MemberId> = self.fetching.values().map(|(peer, _)| *peer).collect();
-        for (peer, neighbour) in &self.neighbours {
+        let busy: BTreeSet<MemberId> = self.fetching.values().map(|asked| asked.peer).collect();
+        for (peer, neighbour) in &mut self.neighbours {
             if busy.contains(peer) {
                 continue;
             }
+            neighbour.stuck.retain(|_, until| *until > now);
             let lacking = |author: &MemberId, reached: &Reached| {
                 let ours = replica.logs().frontier(author).seq;
-                (reached.seq > ours && !self.fetching.contains_key(author))
-                    .then_some((*author, ours))
+                (reached.seq > ours
+                    && replica.may_keep(author)
+                    && !neighbour.stuck.contains_key(author)
+                    && !self.fetching.contains_key(author))
+                .then_some((*author, ours))
             };
             let wanted: Vec<(MemberId, u64)> = neighbour
                 .vector
@@ -339,8 +372,11 @@ impl Sync {
             if wanted.is_empty() {
                 continue;
             }
-            self.fetching
-                .extend(wanted.iter().map(|(author, _)| (*author, (*peer, now))));
+            let fetching = |(author, after): &(MemberId, u64)| {
+                let (peer, since, after) = (*peer, now, *after);
+                (*author, Fetching { peer, since, after })
+            };
+            self.fetching.extend(wanted.iter().map(fetching));
             out.push(SyncOutput::Send(*peer, PeerMessage::Want(wanted)));
         }
     }
@@ -379,5 +415,5 @@ fn missing(here: &[(MemberId, Reached)], there: &BTreeMap<MemberId, Reached>) ->
         let seq = there.get(member).map_or(0, |reached| reached.seq);
         reached.seq.saturating_sub(seq)
     };
-    here.iter().map(lacks).sum()
+    here.iter().map(lacks).fold(0, u64::saturating_add)
 }

@@ -329,7 +329,7 @@ impl Engine {
         for serve in serves {
             match serve {
                 Serve::Serving(stream) => {
-                    say(stream, &ToChild::Serving { path: path.clone() }, context)
+                    say(stream, &ToChild::Serving { path: path.clone() }, context);
                 }
                 Serve::Refer(stream, others) => {
                     say(stream, &ToChild::Refer(others), context);
@@ -337,15 +337,13 @@ impl Engine {
                     self.streams.remove(&stream);
                 }
                 Serve::Difference { stream, base } => {
-                    if !made.contains_key(&base) {
-                        let Some(update) = pictures.update(base) else {
-                            continue;
-                        };
-                        made.insert(base, encode(&ToChild::Update(update.encode())));
-                    }
-                    if let (Some(bytes), Some(newest)) = (made.get(&base), pictures.version()) {
+                    let make = |update: ScreenUpdate| encode(&ToChild::Update(update.encode()));
+                    let known = made.get(&base).cloned();
+                    let update = known.or_else(|| pictures.update(base).map(make));
+                    if let (Some(bytes), Some(newest)) = (update, pictures.version()) {
+                        made.entry(base).or_insert_with(|| bytes.clone());
                         server.sent(stream, newest, bytes.len());
-                        context.send_live(stream, bytes.clone());
+                        context.send_live(stream, bytes);
                     }
                 }
             }

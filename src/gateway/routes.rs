@@ -590,6 +590,10 @@ pub(super) mod tests {
 
     /// A host's view of a session with three participants, a terminal, a message, an invitation and a
     /// newcomer who waits.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table of cases reads best in one piece"
+    )]
     pub(in crate::gateway) fn a_view() -> View {
         View {
             version: 1,

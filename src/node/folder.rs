@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use nix::unistd::geteuid;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, geteuid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
@@ -765,17 +767,25 @@ fn read_info(folder: &Path) -> Result<InfoFile, FolderError> {
     })
 }
 
-/// The node that a registry file tells of, if its socket answers; else the file is removed.
+/// The node that a registry file tells of, if its socket answers. The file of a dead process is removed; that of
+/// one whose socket does not answer yet stays.
 fn live_node(path: &Path) -> Option<NodeRecord> {
     if path.extension().is_none_or(|extension| extension != "json") {
         return None;
     }
     let record = read_json::<NodeRecord>(path).inspect_err(warn).ok();
+    let runs = record.as_ref().is_some_and(|record| runs(record.pid));
     let live = record.filter(|record| answers(&record.socket));
-    if live.is_none() {
+    if live.is_none() && !runs {
         let _gone_already = fs::remove_file(path);
     }
     live
+}
+
+/// Whether there is such a process, whosever it is.
+fn runs(pid: u32) -> bool {
+    let pid = i32::try_from(pid).map(Pid::from_raw);
+    pid.is_ok_and(|pid| kill(pid, None) != Err(Errno::ESRCH))
 }
 
 /// Whether a process listens there. A full backlog is an answer too.
@@ -1277,7 +1287,11 @@ mod tests {
             folders.bind_socket(member(2)).unwrap(),
         );
         let mut first = folders.register(record(&folders, 1, &one)).unwrap();
-        let second = folders.register(record(&folders, 2, &two)).unwrap();
+        let dead = NodeRecord {
+            pid: i32::MAX.unsigned_abs(),
+            ..record(&folders, 2, &two)
+        };
+        let second = folders.register(dead).unwrap();
         let (entry, remains) = (second.path.clone(), fs::read(&second.path).unwrap());
         assert_eq!(mode(&entry), 0o600);
 
@@ -1294,6 +1308,21 @@ mod tests {
         assert_eq!(live.len(), 1);
         assert_eq!((live[0].member, &live[0].listen), (member(1), &listen));
         assert!(!entry.exists() && !folders.run().join("nodes/broken.json").exists());
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_yet_keeps_its_entry() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let socket = folders.bind_socket(member(1)).unwrap();
+        let starting = record(&folders, 1, &socket);
+        drop(socket);
+        let _registered = folders.register(starting).unwrap();
+
+        assert_eq!(folders.own_nodes(), []);
+        let _socket = folders.bind_socket(member(1)).unwrap();
+
+        assert_eq!(folders.own_nodes().len(), 1);
     }
 
     #[test]

@@ -432,13 +432,15 @@ async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sende
             entered.send_replace(true);
         }
         tokio::select! {
-            changed = views.changed() => if changed.is_err() {
-                return;
-            },
+            biased;
             reason = handle.stopped() => {
                 place.stopped(&reason);
                 return;
             }
+            changed = views.changed() => if changed.is_err() {
+                place.stopped(&handle.stopped().await);
+                return;
+            },
         }
     }
 }

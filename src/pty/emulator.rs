@@ -235,10 +235,6 @@ impl Alacritty {
         let (rows, cols) = (grid.screen_lines(), grid.columns());
         for line in (0_i32..).take(rows).map(Line) {
             for column in (0..cols).map(Column) {
-                #[expect(
-                    clippy::indexing_slicing,
-                    reason = "within the grid's own bounds; it has no get"
-                )]
                 let cell = &mut grid[line][column];
                 let pile = cell
                     .zerowidth()
@@ -269,10 +265,6 @@ impl Emulator for Alacritty {
     fn snapshot(&self) -> RawScreen {
         let grid = self.term.grid();
         let row = |line| {
-            #[expect(
-                clippy::indexing_slicing,
-                reason = "within the grid's own bounds; it has no get"
-            )]
             let row = &grid[Line(line)];
             let cells: Vec<Cell> = row.into_iter().map(cell).collect();
             let wrapped = row

@@ -300,7 +300,9 @@ fn io_error(error: pty_process::Error) -> io::Error {
     match error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(error) => error.into(),
-        other => io::Error::other(other.to_string()),
+        other @ (pty_process::Error::TokioAsyncFd(_) | pty_process::Error::Unsplit(..)) => {
+            io::Error::other(other.to_string())
+        }
     }
 }
 
@@ -425,8 +427,13 @@ enum Happening {
 impl Watch {
     async fn run(mut self) {
         let status = self.until_end().await;
+        let taken = self.shared.input().taken;
         self.shared.close_input();
         self.drain().await;
+        // The writing task may not have told yet what the terminal took last; after the end nobody asks.
+        if taken > 0 {
+            drop(self.events.send(PtyEvent::Written(taken)).await);
+        }
         if self.events.send(PtyEvent::Exited { status }).await.is_err() {
             tracing::debug!(status, "a shell ended that nobody watched");
         }

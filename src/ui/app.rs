@@ -12,7 +12,7 @@ use crate::engine::ids::TerminalId;
 use crate::engine::terminal::input::encode_paste;
 use crate::engine::terminal::screen::{Modes, Screen};
 use crate::engine::time::{Mono, Now};
-use crate::engine::view::{SessionEvent, TerminalView, View};
+use crate::engine::view::{SessionEvent, TerminalView, View, What};
 use crate::ui::chat::{Chat, Said};
 use crate::ui::help::{Help, Reader};
 use crate::ui::keys::Key;
@@ -234,6 +234,10 @@ impl App {
 
     /// Takes an event: what of it a person wants to know is said in the status row.
     pub(super) fn happened(&mut self, event: &SessionEvent, view: &View, now: Now) {
+        if let What::ControlRefused { code, message, .. } = &event.what {
+            let error = CommandError::new(*code, message.as_str());
+            return self.keys_refused(&error, view, now);
+        }
         let chat_open = self.pane == Some(Pane::Chat);
         if let Some(news) = news::of(event, view, chat_open) {
             self.say(news.text, news.alarm, now);

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -209,6 +209,11 @@ impl User {
         ran.is_refusal(exit, code)
     }
 
+    /// Starts the program with its streams open, and does not wait for anything.
+    pub(crate) fn spawns<S: AsRef<OsStr>>(&self, args: &[S]) -> Spawned {
+        Spawned::of(self.command(args))
+    }
+
     /// Shares a terminal without a user interface; returns when the ticket stands.
     #[track_caller]
     pub(crate) fn share(&self, flags: &[&str], command: &[&str]) -> Node {
@@ -352,6 +357,65 @@ impl Ran {
             let text = error["error"][key].as_str().unwrap();
             assert!(!text.is_empty(), "{error}");
         }
+    }
+}
+
+/// A running program with open streams, which ends with this.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) child: Child,
+    out: BufReader<ChildStdout>,
+}
+
+impl Spawned {
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        Self { child, out }
+    }
+
+    /// The next line of its stdout, waited for; empty at the end.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Sends a signal, reads to the end: exit code, the rest of stdout, stderr.
+    pub(crate) fn gets(mut self, signal: Signal) -> Ran {
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
+        self.rest()
+    }
+
+    /// Reads to the end: exit code, the rest of stdout, stderr.
+    pub(crate) fn rest(&mut self) -> Ran {
+        let (mut out, mut err) = (String::new(), String::new());
+        self.out.read_to_string(&mut out).unwrap();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        let code = code(self.child.wait().unwrap());
+        Ran { code, out, err }
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -3,12 +3,16 @@
 use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::harness::{Machine, Ran, SOON, User, eventually, finish, program};
 
 /// A tmux server for one person, with one pane.
 pub(crate) struct Pane {
     pub(crate) user: User,
     socket: String,
+    server: Option<Pid>,
 }
 
 impl Pane {
@@ -17,10 +21,14 @@ impl Pane {
         let user = machine.user(name);
         let socket = user.home().join("tmux").display().to_string();
         let settings = user.home().join("tmux.conf");
-        let text = "set -g status off\nset -g escape-time 0\nset -g window-size manual\n\
+        let text = "set -g status off\nset -g escape-time 0\n\
                     set -g default-terminal tmux-256color\n";
         std::fs::write(&settings, text).unwrap();
-        let pane = Self { user, socket };
+        let mut pane = Self {
+            user,
+            socket,
+            server: None,
+        };
         let size = [cols.to_string(), rows.to_string()];
         let config = settings.display().to_string();
         pane.tmux(&[
@@ -36,6 +44,8 @@ impl Pane {
             &size[1],
             "sh",
         ]);
+        let pid = pane.tmux(&["display-message", "-p", "#{pid}"]);
+        pane.server = Some(Pid::from_raw(pid.trim().parse().unwrap()));
         pane.shows("$");
         pane
     }
@@ -164,10 +174,16 @@ impl Pane {
 
 impl Drop for Pane {
     fn drop(&mut self) {
-        let mut command = Command::new("tmux");
-        command.args(["-S", &self.socket, "kill-server"]);
-        // The server may have ended with its shell.
-        drop(command.output());
+        // By its number: the socket may be gone already. Everything in the pane gets SIGHUP.
+        let Some(server) = self.server else { return };
+        let _ended_already = kill(server, Signal::SIGTERM);
+        for _ in 0..100 {
+            if kill(server, None).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ended_already = kill(server, Signal::SIGKILL);
     }
 }
 

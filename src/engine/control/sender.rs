@@ -20,6 +20,10 @@ use crate::engine::limits::{
 use crate::engine::time::Mono;
 
 /// A fact for a sender.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "an input lives for one call, and boxing would cost each message an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(
     clippy::large_enum_variant,

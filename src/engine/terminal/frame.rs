@@ -1203,9 +1203,9 @@ mod tests {
                     let region = &mut raw.rows[top.min(bottom)..=top.max(bottom)];
                     let by = by % (region.len() + 1);
                     if down {
-                        region.rotate_right(by)
+                        region.rotate_right(by);
                     } else {
-                        region.rotate_left(by)
+                        region.rotate_left(by);
                     }
                     let length = region.len();
                     let entering = if down {
@@ -1550,6 +1550,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a table of cases reads best in one piece"
+    )]
     fn text_that_a_terminal_obeys_is_refused_in_a_frame() {
         let wire = |run: Run| {
             let screen = version(&mut ScreenHost::new(), picture(&["a", "b"]));
