@@ -1377,10 +1377,6 @@ fn the_planted_bugs_do_what_their_names_say() {
 mod wire {
     use super::*;
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "a table of cases reads best in one piece"
-    )]
     fn messages() -> Vec<Vec<u8>> {
         let key = MemberKey::generate(&mut Entropy::new([3; 32]));
         let terminal = TerminalId([4; 16]);
