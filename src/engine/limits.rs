@@ -393,6 +393,9 @@ pub const DOCUMENT_SCROLLBACK_LINES_MAX: u64 = 1_000_000;
 pub const MEMBER_TERMINALS_MAX: usize = 64;
 /// Closed terminals that a node keeps in its own document when it opens another.
 pub const MEMBER_TERMINALS_CLOSED_KEPT: usize = 31;
+
+/// Statuses of control kept of one connected peer for terminals that it has not announced yet.
+pub const EARLY_STATUSES_MAX: usize = 4;
 /// Messages of one chat document; the next message begins the next document.
 pub const CHAT_DOCUMENT_MESSAGES_MAX: usize = 4096;
 /// The text of one message.

@@ -27,6 +27,9 @@ use crate::engine::{Engine, Phase, Use};
 pub(in crate::engine) struct Terminals {
     pub(in crate::engine) hosted: BTreeMap<TerminalId, Hosted>,
     pub(in crate::engine) viewed: BTreeMap<TerminalId, Viewed>,
+    /// The newest that a connected peer said about control of a terminal that nobody has announced yet: what it
+    /// says once must not be lost because its announcement takes another way.
+    pub(in crate::engine) early: BTreeMap<(MemberId, TerminalId), Vec<u8>>,
     pub(in crate::engine) changed: bool,
 }
 
@@ -180,6 +183,7 @@ impl Engine {
     pub(in crate::engine) fn terminals_down(&mut self, peer: MemberId, context: &mut Context<'_>) {
         self.senders_down(peer, context);
         self.holder_down(peer, context);
+        self.forget_early(peer);
     }
 
     /// Members' documents may name terminals that are not watched yet, or that are over. Only who may host
@@ -212,6 +216,7 @@ impl Engine {
             if self.links.active(&host).is_some() {
                 self.sender_up(id, context);
             }
+            self.heard_early(id, host, context);
             self.check_picture(id, context);
         }
         for (id, host) in closed {

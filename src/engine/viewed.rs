@@ -3,7 +3,7 @@
 use crate::engine::command::{CommandError, Reply};
 use crate::engine::context::Context;
 use crate::engine::control::{
-    At, ControlMessage, Denial, InputMessage, InputSender, OrderOutcome, Place, Refusal,
+    At, ControlMessage, Denial, FromHost, InputMessage, InputSender, OrderOutcome, Place, Refusal,
     SenderEvent, SenderInput, SenderOutput, TypeResult,
 };
 use crate::engine::documents::ScreenMark;
@@ -14,6 +14,7 @@ use crate::engine::event::{Lane, StreamId};
 use crate::engine::hosted::ended;
 use crate::engine::identity::{Domain, Signature, verify};
 use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::limits::EARLY_STATUSES_MAX;
 use crate::engine::member::Promise;
 use crate::engine::terminal::frame::{Frame, ScreenUpdate};
 use crate::engine::terminal::redaction::Redacted;
@@ -339,21 +340,51 @@ impl Engine {
         let Ok(message) = ControlMessage::decode(bytes) else {
             return;
         };
-        let Phase::Member(member) = &self.phase else {
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let hosts = |viewed: &Viewed| viewed.host == peer;
-        if member
-            .terminals
-            .viewed
-            .get(&message.terminal)
-            .is_some_and(hosts)
-        {
-            self.sender(
-                message.terminal,
-                SenderInput::Message(message.body),
-                context,
-            );
+        match member.terminals.viewed.get(&message.terminal) {
+            Some(viewed) if viewed.host == peer => {
+                self.sender(
+                    message.terminal,
+                    SenderInput::Message(message.body),
+                    context,
+                );
+            }
+            Some(_) => {}
+            None if matches!(message.body, FromHost::Status(_)) => {
+                let early = &mut member.terminals.early;
+                let key = (peer, message.terminal);
+                let kept = early.keys().filter(|(who, _)| *who == peer).count();
+                if kept < EARLY_STATUSES_MAX || early.contains_key(&key) {
+                    early.insert(key, bytes.to_vec());
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A terminal is watched from now on: what its host said of it before counts.
+    pub(in crate::engine) fn heard_early(
+        &mut self,
+        terminal: TerminalId,
+        host: MemberId,
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let early = member.terminals.early.remove(&(host, terminal));
+        member.terminals.early.retain(|(_, id), _| *id != terminal);
+        if let Some(bytes) = early {
+            self.host_said(host, &bytes, context);
+        }
+    }
+
+    /// What a peer said early ends with its last connection: it says it again to who connects.
+    pub(in crate::engine) fn forget_early(&mut self, peer: MemberId) {
+        if let Phase::Member(member) = &mut self.phase {
+            member.terminals.early.retain(|(who, _), _| *who != peer);
         }
     }
 
