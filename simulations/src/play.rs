@@ -145,26 +145,19 @@ impl<'a> Play<'a> {
             self.world
                 .command(HOST, Command::OpenTerminal { spec: shell() });
         }
-        let (role, expires_in) = (Role::Editor, Some(Duration::from_secs(3600)));
-        let invite = Command::CreateInvite {
-            role,
-            expires_in,
-            ask: Ask::Never,
-            addresses: true,
-        };
-        self.world.command(HOST, invite);
-        self.pass(Duration::from_secs(1))?;
-        let invites = self
-            .world
-            .view(HOST)
-            .map(|view| view.invites.clone())
-            .unwrap_or_default();
-        let ticket = invites.into_iter().find_map(|invite| invite.ticket);
-        let ticket = ticket.ok_or_else(|| Failure::new("everybody_joins", "there is no ticket"))?;
+        let ticket = self.ticket(Role::Editor)?;
+        // Who forges keys must never have control, not even by a free lease.
+        let stranger = self.scenario.adversary.member;
+        let watching = self.ticket(Role::Viewer)?;
         self.operator.invite(&ticket);
         for guest in 1..self.scenario.members.saturating_sub(self.scenario.late) {
+            let ticket = if stranger == Some(guest) {
+                &watching
+            } else {
+                &ticket
+            };
             self.world
-                .guest(&ticket, &format!("node {guest}"), self.joining());
+                .guest(ticket, &format!("node {guest}"), self.joining());
             self.pass(Duration::from_millis(300))?;
         }
         self.pass(JOINING)?;
@@ -172,6 +165,22 @@ impl<'a> Play<'a> {
             self.switch_off_catch_up()?;
         }
         self.check_joined()
+    }
+
+    /// An invitation for this role.
+    fn ticket(&mut self, role: Role) -> Result<String, Failure> {
+        let invite = Command::CreateInvite {
+            role,
+            expires_in: Some(Duration::from_secs(3600)),
+            ask: Ask::Never,
+            addresses: true,
+        };
+        self.world.command(HOST, invite);
+        self.pass(Duration::from_secs(1))?;
+        let view = self.world.view(HOST);
+        let invite = view.and_then(|view| view.invites.iter().find(|invite| invite.role == role));
+        let ticket = invite.and_then(|invite| invite.ticket.clone());
+        ticket.ok_or_else(|| Failure::new("everybody_joins", "there is no ticket"))
     }
 
     fn check_joined(&self) -> Result<(), Failure> {

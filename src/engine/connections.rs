@@ -186,6 +186,8 @@ struct Peer {
     dialling: Option<Mono>,
     active: Option<ConnId>,
     last_error: Option<String>,
+    /// When an admission with it was last done.
+    finished: Option<Mono>,
 }
 
 /// The connections of a node.
@@ -202,6 +204,9 @@ pub struct Connections {
     /// Dials after a failure, in the last minute.
     redials: VecDeque<Mono>,
 }
+
+/// A second admission with a peer within this time is a failure: it should have said hello after the first.
+const FINISHED_ONCE: std::time::Duration = ms(10_000);
 
 /// A dial that neither led to a connection nor failed is given up after so long.
 const DIAL_GIVEN_UP: std::time::Duration = ms(10_000);
@@ -395,7 +400,9 @@ impl Connections {
         if let Ended::Failed(reason) = ended {
             peer.last_error = Some(reason.clone());
         }
-        if link.finished {
+        let again = peer.finished.is_some_and(|at| at + FINISHED_ONCE > now);
+        if link.finished && !again {
+            peer.finished = Some(now);
             peer.failures = 0;
             peer.next_dial = Some(now);
         } else if link.instance.is_none() && link.outbound {

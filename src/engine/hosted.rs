@@ -427,20 +427,17 @@ impl Engine {
                 HostOutput::WritePty(input) => context.pty(terminal, PtyEffect::Write(input)),
                 HostOutput::DropPtyQueue => context.pty(terminal, PtyEffect::DropInput),
                 HostOutput::Prompt(prompt) => self.prompt(terminal, prompt, context),
-                HostOutput::PromptGone(prompt) => {
-                    if let Some(hosted) = self.hosted(terminal) {
-                        hosted.prompts.retain(|open| *open != prompt);
-                    }
-                    context.changed = true;
-                }
+                HostOutput::PromptGone(prompt) => self.prompt(terminal, prompt, context),
                 HostOutput::Event(event) => self.lease_event(terminal, event, context),
             }
         }
     }
 
     fn prompt(&mut self, terminal: TerminalId, prompt: Prompt, context: &mut Context<'_>) {
+        let now = context.now.mono;
         if let Some(hosted) = self.hosted(terminal) {
-            hosted.prompts.push(prompt);
+            tracing::debug!(?prompt, "the person is asked");
+            hosted.prompts = hosted.lease.view(now).prompts;
         }
         context.changed = true;
     }

@@ -548,6 +548,36 @@ impl Member {
         Ok(Reply::Done)
     }
 
+    /// The terminals that members announce, the most senior host first: of those who may host terminals, each
+    /// terminal once.
+    pub(in crate::engine) fn announced_terminals(
+        &self,
+    ) -> Vec<(
+        MemberId,
+        TerminalId,
+        crate::engine::documents::TerminalState,
+    )> {
+        let may = crate::engine::capability::Action::AnnounceTerminal;
+        let mut hosts: Vec<_> = self
+            .replica
+            .documents()
+            .members()
+            .filter(|(host, _)| self.replica.membership().may(host, &may))
+            .filter_map(|(host, state)| Some((self.replica.standing(&host)?.rank, host, state)))
+            .collect();
+        hosts.sort_by_key(|(rank, host, _)| (*rank, *host));
+        let mut seen = BTreeSet::new();
+        let mut all = Vec::new();
+        for (_, host, state) in hosts {
+            for (id, terminal) in &state.terminals {
+                if seen.insert(*id) {
+                    all.push((host, *id, terminal.clone()));
+                }
+            }
+        }
+        all
+    }
+
     /// Arms the deadlines of a member's parts.
     pub(in crate::engine) fn arm(&self, timers: &mut Timers, connected: bool, now: Now) {
         let doors = self.doors.values().filter_map(|door| match &door.machine {

@@ -232,7 +232,9 @@ impl Engine {
         member.board.say_again();
         self.synced(out, context);
         self.tell(peer, &PeerMessage::PresenceHave(have), context);
-        self.tell(peer, &PeerMessage::Addresses(addresses), context);
+        for part in addresses.chunks(ADDRESSES_PER_MESSAGE) {
+            self.tell(peer, &PeerMessage::Addresses(part.to_vec()), context);
+        }
         self.terminals_up(peer, context);
         context.changed = true;
     }
@@ -514,6 +516,10 @@ impl Engine {
         let mut out = Vec::new();
         match message {
             PeerMessage::Ping { nonce, vector } => {
+                self.ask_bodies(peer, context);
+                let Phase::Member(member) = &mut self.phase else {
+                    return;
+                };
                 member.sync.digest(peer, &vector, &member.replica, &mut out);
                 self.tell_on(conn, &PeerMessage::Pong { nonce }, context);
             }
@@ -534,8 +540,8 @@ impl Engine {
             PeerMessage::Epochs(epochs) => self.take_epochs(epochs, context),
             PeerMessage::PresenceHave(known) => {
                 let lacking = member.board.lacking(&known, now);
-                if !lacking.is_empty() {
-                    self.tell_on(conn, &PeerMessage::Presences(lacking), context);
+                for part in lacking.chunks(PRESENCES_PER_MESSAGE) {
+                    self.tell_on(conn, &PeerMessage::Presences(part.to_vec()), context);
                 }
             }
             PeerMessage::Presences(passed) => self.take_presences(passed, context),
@@ -602,8 +608,24 @@ impl Engine {
         let Phase::Member(member) = &self.phase else {
             return;
         };
-        let missing = member.replica.logs().missing_bodies();
-        let missing: Vec<Hash> = missing.take(16).map(|body| body.hash).collect();
+        // Sixteen at a time, from another place each time: bodies that nobody has hold up no others.
+        let all: Vec<Hash> = member
+            .replica
+            .logs()
+            .missing_bodies()
+            .map(|body| body.hash)
+            .collect();
+        let from = context
+            .entropy
+            .below(u32::try_from(all.len()).unwrap_or(u32::MAX));
+        let from = usize::try_from(from).unwrap_or(0);
+        let missing: Vec<Hash> = all
+            .iter()
+            .cycle()
+            .skip(from)
+            .take(all.len().min(16))
+            .copied()
+            .collect();
         if !missing.is_empty() {
             self.tell(peer, &PeerMessage::WantBodies(missing), context);
         }
@@ -1163,6 +1185,11 @@ impl Member {
         })
     }
 }
+
+/// Presences in one message: sixteen of the largest fit the lane.
+const PRESENCES_PER_MESSAGE: usize = 8;
+/// Members whose addresses go in one message.
+const ADDRESSES_PER_MESSAGE: usize = 128;
 
 /// Whom a member keeps connected to: everybody in a small session; in a larger one those at distances of
 /// powers of two, either way, in an order that the session's id shuffles, so that both sides choose each other.

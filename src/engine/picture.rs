@@ -159,30 +159,35 @@ impl Engine {
 
     fn terminal_views(&self, member: &Member, now: Now) -> Vec<TerminalView> {
         let mut all: Vec<TerminalView> = Vec::new();
-        for (host, state) in member.replica.documents().members() {
-            for (id, terminal) in &state.terminals {
-                let (open, status) = match terminal.state {
-                    Running::Open => (true, None),
-                    Running::Closed { status, .. } => (false, status),
-                };
-                let mut view = TerminalView {
-                    id: *id,
-                    host,
-                    mine: host == self.me,
-                    title: terminal.title.clone(),
-                    cols: terminal.cols,
-                    rows: terminal.rows,
-                    open,
-                    status,
-                    opened: terminal.opened,
-                    control: nobody(),
-                    picture: Picture::None,
-                };
-                member.add_terminal_state(&mut view, now);
-                all.push(view);
-            }
+        for (host, id, terminal) in member.announced_terminals() {
+            let (open, status) = match terminal.state {
+                Running::Open => (true, None),
+                Running::Closed { status, .. } => (false, status),
+            };
+            let mut view = TerminalView {
+                id,
+                host,
+                mine: host == self.me,
+                title: terminal.title.clone(),
+                cols: terminal.cols,
+                rows: terminal.rows,
+                open,
+                status,
+                opened: terminal.opened,
+                control: nobody(),
+                picture: Picture::None,
+            };
+            member.add_terminal_state(&mut view, now);
+            all.push(view);
         }
-        all.sort_by_key(|terminal| (terminal.opened, terminal.id));
+        // Seniors' terminals first, whatever times others claim; among one's own the oldest first.
+        all.sort_by_key(|terminal| {
+            let rank = member
+                .replica
+                .standing(&terminal.host)
+                .map(|standing| standing.rank);
+            (rank, terminal.host, terminal.opened, terminal.id)
+        });
         all
     }
 
@@ -488,11 +493,10 @@ impl Member {
 
     /// Tells of terminals of a member that were opened, resized or closed since it was told last.
     fn emit_terminals(&mut self, host: &MemberId, context: &mut Context<'_>) {
-        let Some(state) = self.replica.documents().member(host) else {
-            return;
-        };
+        let announced = self.announced_terminals();
+        let theirs = announced.iter().filter(|(by, ..)| by == host);
         let actor = self.actor(host);
-        for (id, terminal) in &state.terminals {
+        for (_, id, terminal) in theirs {
             let (open, status) = match terminal.state {
                 Running::Open => (true, None),
                 Running::Closed { status, .. } => (false, status),

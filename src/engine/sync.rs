@@ -5,6 +5,7 @@
 //! nothing depends on gossip, and there is never more under way to a peer than it has asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use crate::engine::epoch::EpochId;
 use crate::engine::identity::hash;
@@ -178,20 +179,20 @@ impl Sync {
         replica: &Replica,
         out: &mut Vec<SyncOutput>,
     ) {
-        let asked: Vec<(MemberId, Fetching)> = self
-            .fetching
-            .extract_if(.., |_, asked| asked.peer == peer)
-            .collect();
+        let (asked, others): (BTreeMap<_, _>, BTreeMap<_, _>) = mem::take(&mut self.fetching)
+            .into_iter()
+            .partition(|(_, asked)| asked.peer == peer);
+        self.fetching = others;
         // An answer that took no log further (its author wrote two histories, say) is not asked for again at
         // once: two nodes would chase each other.
-        let grown = |(author, asked): &(MemberId, Fetching)| {
+        let grown = |(author, asked): (&MemberId, &Fetching)| {
             replica.logs().frontier(author).seq > asked.after
         };
         if !asked.iter().any(grown)
             && let Some(neighbour) = self.neighbours.get_mut(&peer)
         {
             let until = now + FETCH_TIMEOUT;
-            let stuck = asked.into_iter().map(|(author, _)| (author, until));
+            let stuck = asked.into_keys().map(|author| (author, until));
             neighbour.stuck.extend(stuck);
         }
         self.fetch(now, replica, out);

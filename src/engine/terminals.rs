@@ -182,31 +182,29 @@ impl Engine {
         self.holder_down(peer, context);
     }
 
-    /// Members' documents may name terminals that are not watched yet, or that are over.
+    /// Members' documents may name terminals that are not watched yet, or that are over. Only who may host
+    /// terminals is believed, and of two who claim one terminal the more senior.
     pub(in crate::engine) fn watch_terminals(&mut self, context: &mut Context<'_>) {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
         let me = member.me();
         let (mut open, mut closed) = (Vec::new(), Vec::new());
-        let others = member
-            .replica
-            .documents()
-            .members()
-            .filter(|(host, _)| *host != me);
-        for (host, state) in others {
-            for (id, terminal) in &state.terminals {
-                match terminal.state {
-                    Running::Open => open.push((*id, host)),
-                    Running::Closed { .. } => closed.push(*id),
-                }
+        for (host, id, terminal) in member.announced_terminals() {
+            if host == me {
+                continue;
+            }
+            match terminal.state {
+                Running::Open => open.push((id, host)),
+                Running::Closed { .. } => closed.push((id, host)),
             }
         }
         for (id, host) in open {
             let Phase::Member(member) = &mut self.phase else {
                 return;
             };
-            if member.terminals.viewed.contains_key(&id) {
+            let watched = member.terminals.viewed.get(&id);
+            if watched.is_some_and(|viewed| viewed.host == host) {
                 continue;
             }
             let place = member.place(id, host);
@@ -216,8 +214,8 @@ impl Engine {
             }
             self.check_picture(id, context);
         }
-        for id in closed {
-            self.viewed_closed(id, context);
+        for (id, host) in closed {
+            self.viewed_closed(id, host, context);
         }
         self.tell_members(context);
     }

@@ -260,6 +260,7 @@ impl Engine {
     pub(in crate::engine) fn viewed_closed(
         &mut self,
         terminal: TerminalId,
+        host: MemberId,
         context: &mut Context<'_>,
     ) {
         let Phase::Member(member) = &mut self.phase else {
@@ -268,7 +269,7 @@ impl Engine {
         let Some(viewed) = member.terminals.viewed.get_mut(&terminal) else {
             return;
         };
-        if !std::mem::replace(&mut viewed.open, false) {
+        if viewed.host != host || !std::mem::replace(&mut viewed.open, false) {
             return;
         }
         self.sender(terminal, SenderInput::Gone, context);
@@ -460,7 +461,7 @@ impl Engine {
                 reason,
                 account,
             } => {
-                if account.not_written + account.unknown > 0 {
+                if account.not_written.saturating_add(account.unknown) > 0 {
                     let text = format!(
                         "control ended ({reason}): {} of the keys were written, {} were not, {} may have been",
                         account.written, account.not_written, account.unknown

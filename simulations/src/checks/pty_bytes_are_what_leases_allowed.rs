@@ -84,10 +84,6 @@ impl Check for PtyBytesAreWhatLeasesAllowed {
 }
 
 impl PtyBytesAreWhatLeasesAllowed {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "a checker looks at the events that it is about"
-    )]
     fn handled(
         &mut self,
         world: &World,

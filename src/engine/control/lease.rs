@@ -620,6 +620,11 @@ impl LeaseHost {
                 self.set_answer(from, Answer::Denied(reason));
                 self.repeat_answer(from, at.now, out);
             }
+            Judgement::Ask if self.requests.contains_key(&from) => {
+                // The person is asked already: asking again changes neither the question nor its end.
+                self.set_answer(from, Answer::Recorded);
+                self.repeat_answer(from, at.now, out);
+            }
             Judgement::Ask => {
                 self.requests.insert(
                     from,

@@ -25,10 +25,6 @@ use crate::engine::time::Mono;
     reason = "an input lives for one call, and boxing would cost each message an allocation"
 )]
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is handed over once and never kept"
-)]
 pub enum SenderInput {
     /// The terminal's host is connected: messages may be sent.
     Up,

@@ -1377,30 +1377,18 @@ fn the_planted_bugs_do_what_their_names_say() {
 mod wire {
     use super::*;
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "a table of cases reads best in one piece"
-    )]
     fn messages() -> Vec<Vec<u8>> {
-        let mut entropy = Entropy::new([3; 32]);
-        let key = MemberKey::generate(&mut entropy);
+        let key = MemberKey::generate(&mut Entropy::new([3; 32]));
         let terminal = TerminalId([4; 16]);
         let session = SessionId([5; 32]);
-        let lease = Lease {
-            session,
-            terminal,
-            holder: key.id(),
-            number: 7,
-            duration_s: 600,
-        };
-        let status = LeaseStatus {
-            version: 9,
-            number: 7,
-            lease: Some(lease.sign(&key)),
-            remaining_ms: 300_000,
-            locked: Some(key.id()),
-            auto: true,
-        };
+        let inputs = to_host(&key, session, terminal);
+        let inputs = inputs.map(|body| InputMessage { terminal, body }.encode());
+        let controls = from_host(&key, session, terminal);
+        let controls = controls.map(|body| ControlMessage { terminal, body }.encode());
+        inputs.into_iter().chain(controls).collect()
+    }
+
+    fn to_host(key: &MemberKey, session: SessionId, terminal: TerminalId) -> [ToHost; 6] {
         let action = Action::Grant {
             to: key.id(),
             duration_s: Some(60),
@@ -1413,7 +1401,7 @@ mod wire {
             action,
         };
         let keys = Keys::new(b"ls\r".to_vec()).unwrap();
-        let to_host = [
+        [
             ToHost::Attach {
                 nonce: 300,
                 unsettled: Some(2),
@@ -1429,16 +1417,34 @@ mod wire {
                 request: 2,
             },
             ToHost::Release { number: 7 },
-            ToHost::Order(order.sign(&key)),
+            ToHost::Order(order.sign(key)),
             ToHost::Input {
                 number: 7,
                 attachment: 1,
                 seq: 1000,
                 bytes: keys,
             },
-        ];
+        ]
+    }
+
+    fn from_host(key: &MemberKey, session: SessionId, terminal: TerminalId) -> [FromHost; 9] {
+        let lease = Lease {
+            session,
+            terminal,
+            holder: key.id(),
+            number: 7,
+            duration_s: 600,
+        };
+        let status = LeaseStatus {
+            version: 9,
+            number: 7,
+            lease: Some(lease.sign(key)),
+            remaining_ms: 300_000,
+            locked: Some(key.id()),
+            auto: true,
+        };
         let challenge = [8; 16];
-        let from_host = [
+        [
             FromHost::Attached {
                 nonce: 300,
                 attachment: 1,
@@ -1477,14 +1483,7 @@ mod wire {
             FromHost::Refused {
                 reason: Refusal::Denied(Denial::Paused),
             },
-        ];
-        let inputs = to_host
-            .into_iter()
-            .map(|body| InputMessage { terminal, body }.encode());
-        let controls = from_host
-            .into_iter()
-            .map(|body| ControlMessage { terminal, body }.encode());
-        inputs.chain(controls).collect()
+        ]
     }
 
     #[test]

@@ -104,7 +104,9 @@ impl Server {
         out: &mut Vec<Serve>,
     ) {
         self.children.retain(|_, child| child.member != member);
-        if let Some(failed) = failed {
+        let is_child =
+            |failed: &MemberId| self.children.values().any(|child| child.member == *failed);
+        if let Some(failed) = failed.filter(is_child) {
             self.complaints.entry(failed).or_default().insert(member);
             self.make_room(out);
         }
@@ -131,10 +133,13 @@ impl Server {
         let worst = self
             .children
             .iter()
+            .filter(|(_, child)| self.complaints.contains_key(&child.member))
             .max_by_key(|(_, child)| self.complaints.get(&child.member).map_or(0, BTreeSet::len))
             .map(|(stream, _)| *stream);
         let Some(worst) = worst else { return };
-        self.children.remove(&worst);
+        if let Some(child) = self.children.remove(&worst) {
+            self.complaints.remove(&child.member);
+        }
         let others = self.children.values().map(|child| child.member).collect();
         out.push(Serve::Refer(worst, others));
     }
@@ -161,7 +166,9 @@ impl Server {
 
     /// The stream is gone.
     pub fn closed(&mut self, stream: StreamId) {
-        self.children.remove(&stream);
+        if let Some(child) = self.children.remove(&stream) {
+            self.complaints.remove(&child.member);
+        }
     }
 
     /// Who can take something newer than it has, now that the newest version is `newest`.
