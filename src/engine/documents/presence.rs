@@ -1,6 +1,7 @@
-//! What a member does at the moment. Each heartbeat begins a new generation, a document of its own whose one
-//! change holds the whole state; what changes in between is written into that generation. So a lost update
-//! costs at most one heartbeat, and nothing grows. Nobody but the member writes it, and it is never stored.
+//! What a member does at the moment. Each message is a generation, a document of its own whose one change holds
+//! the whole state, so a lost message costs at most the time to the next one, and nothing grows. (The format has
+//! room for further changes within a generation; the engine sends none.) Nobody but the member writes it, and it is
+//! never stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
