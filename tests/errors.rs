@@ -61,13 +61,14 @@ fn a_bad_ticket_is_told_by_what_is_wrong_with_it() {
 }
 
 #[test]
-fn no_ticket_at_all_is_a_mistake_in_usage() {
+fn no_ticket_is_a_mistake_in_usage_and_a_bad_one_is_named_without_a_terminal_too() {
     let guest = Machine::new();
     let guest = guest.user("guest");
 
     guest.refused(&["join", "--headless"], 2, "ticket-missing");
     let empty = guest.run_with(&["join", "--headless", "-"], b"");
     empty.is_refusal(4, "ticket-empty");
+    guest.refused(&["join", "abc"], 4, "ticket-foreign");
     let long = guest.run_with(&["join", "--headless", "-"], &[b'a'; 100_000]);
     assert_eq!(long.code, 4, "{}", long.err);
 }

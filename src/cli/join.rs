@@ -48,11 +48,12 @@ const LINE_BYTES_MAX: usize = TICKET_BYTES_MAX + 2;
 /// Joins, and stays until the person or the session ends it.
 pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliError> {
     let headless = args.headless || context.output.json;
+    // First, so that a script learns what is wrong with its ticket before it has arranged a terminal.
+    let ticket = ticket(context, &args)?;
     if !headless && !std::io::stdout().is_terminal() {
         let message = "a full screen needs a terminal on stdout";
         return Err(CliError::new(Code::NoTerminal, message));
     }
-    let ticket = ticket(context, &args)?;
     crate::cli::logging::start(context);
     context
         .config
