@@ -1,5 +1,6 @@
 //! `chat`.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use clap::Args;
@@ -58,12 +59,15 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
             print(context, message);
         }
     }
+    // The stream was opened before the list was read: what both hold is printed once.
+    let listed: BTreeSet<String> = items(&messages).iter().map(|one| text(one, "id")).collect();
     while let Some(event) = match &mut events {
         Some(events) => events.next().await,
         None => None,
     } {
         if event.get("type").and_then(Value::as_str) == Some("message.posted")
             && let Some(message) = event.get("data").and_then(|data| data.get("message"))
+            && !listed.contains(&text(message, "id"))
         {
             print(context, message);
         }

@@ -233,8 +233,16 @@ impl ConnectionHandler for GossipHandler {
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, u64, Self::ToBehaviour>> {
         for (number, handler) in self.inner.iter_mut().rev() {
-            if let Poll::Ready(event) = handler.poll(cx) {
-                return Poll::Ready(event.map_outbound_open_info(|()| *number));
+            while let Poll::Ready(event) = handler.poll(cx) {
+                let opens = matches!(
+                    event,
+                    ConnectionHandlerEvent::OutboundSubstreamRequest { .. }
+                );
+                // An older handler only reads on. The peer keeps one stream, the last: two that both open one
+                // anew whenever they lose theirs come to the count at which the peer gives gossip up.
+                if !opens || *number == self.last {
+                    return Poll::Ready(event.map_outbound_open_info(|()| *number));
+                }
             }
         }
         Poll::Pending

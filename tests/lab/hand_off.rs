@@ -1,5 +1,6 @@
 //! The hand-off of control by keys alone, every pane captured and read, and the way out of each.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::harness::{Machine, SOON, eventually};
@@ -7,6 +8,8 @@ use crate::need;
 use crate::panes::{Pane, ticket_of};
 
 const PANE: (u16, u16) = (100, 31);
+
+static LOOKS: AtomicU32 = AtomicU32::new(0);
 
 struct Three {
     machine: Machine,
@@ -53,17 +56,14 @@ fn is_as_before(pane: &Pane, says: &str) {
             Err(format!("{state:?} {:?}", pane.rows()))
         }
     });
-    pane.runs("rm -f after; stty -a > after");
-    let read =
-        |name: &str| std::fs::read_to_string(pane.user.home().join(name)).unwrap_or_default();
-    eventually("stty -a is written", SOON, || {
-        if read("after").len() == read("before").len() {
-            Ok(())
-        } else {
-            Err(read("after"))
-        }
+    // A name that was not used before, and only once it is whole.
+    let name = format!("after{}", LOOKS.fetch_add(1, Ordering::Relaxed));
+    pane.runs(&format!("stty -a > part; mv part {name}"));
+    let after = eventually("stty -a is written", SOON, || {
+        std::fs::read_to_string(pane.user.home().join(&name)).map_err(|error| error.to_string())
     });
-    assert_eq!(read("before"), read("after"), "{}", pane.user.name);
+    let before = std::fs::read_to_string(pane.user.home().join("before")).unwrap();
+    assert_eq!(before, after, "{}", pane.user.name);
 }
 
 #[test]
