@@ -966,6 +966,9 @@ impl Engine {
         if let Refusal::VersionMismatch { .. } = refusal {
             member.notice(refusal.to_string(), context);
         }
+        if let Refusal::WrongSession = refusal {
+            self.link(LinkInput::Foreign { conn }, context);
+        }
     }
 
     fn ask_person(&mut self, stream: StreamId, question: Question, context: &mut Context<'_>) {
