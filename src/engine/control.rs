@@ -425,6 +425,27 @@ pub struct Account {
     pub unknown: u64,
 }
 
+impl Account {
+    /// Whether anything typed was not written, or may not have been.
+    pub fn is_short(&self) -> bool {
+        self.not_written > 0 || self.unknown > 0
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            written,
+            not_written,
+            unknown,
+        } = self;
+        write!(
+            f,
+            "{written} bytes of the keys were written, {not_written} were not, {unknown} may have been"
+        )
+    }
+}
+
 /// Bytes of keys, at most [`INPUT_FRAME_BYTES_MAX`]; what was typed is never shown in logs.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Keys(Vec<u8>);

@@ -25,7 +25,7 @@ use crate::engine::terminal::screen::{ScreenHost, clamp_size};
 use crate::engine::terminal::tree::Server;
 use crate::engine::terminals::{Pictures, Rights};
 use crate::engine::time::Mono;
-use crate::engine::view::What;
+use crate::engine::view::{LeaseEnding, What};
 use crate::engine::{Engine, Phase, Use};
 
 /// A terminal whose shell runs here.
@@ -476,7 +476,11 @@ impl Engine {
                 number,
                 reason,
             } => {
-                let what = ended(terminal, holder, number, &reason);
+                let ending = LeaseEnding {
+                    reason,
+                    account: None,
+                };
+                let what = ended(terminal, holder, number, ending);
                 context.emit(Some(member.actor(&holder)), what);
             }
             HostEvent::Typed { verb, taken } => self.own_typed(verb, taken, context),
@@ -662,25 +666,28 @@ pub(in crate::engine) fn ended(
     terminal: TerminalId,
     holder: MemberId,
     number: u64,
-    reason: &EndReason,
+    ending: LeaseEnding,
 ) -> What {
-    match reason {
+    match ending.reason {
         EndReason::Released | EndReason::Gone | EndReason::Closed | EndReason::Forgotten => {
             What::ControlReleased {
                 terminal,
                 participant: holder,
                 number,
+                ending,
             }
         }
         EndReason::Expired => What::ControlExpired {
             terminal,
             participant: holder,
             number,
+            ending,
         },
         EndReason::Taken { .. } => What::ControlTaken {
             terminal,
             from: holder,
             number,
+            ending,
         },
         EndReason::Revoked { .. }
         | EndReason::Given { .. }
@@ -689,6 +696,7 @@ pub(in crate::engine) fn ended(
             terminal,
             participant: holder,
             number,
+            ending,
         },
     }
 }

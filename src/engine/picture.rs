@@ -422,6 +422,7 @@ impl Member {
                 number: lease.number,
                 ends: lease.holder.and_then(|_| ends(lease.remaining)),
                 locked: lease.locked.is_some(),
+                unconfirmed: 0,
                 requested: false,
                 requests: hosted
                     .prompts
@@ -447,6 +448,7 @@ impl Member {
                     .map_or_else(|| status.map_or(0, |status| status.number), |held| held.0),
                 ends: held.and_then(|(_, left)| ends(left)),
                 locked: status.is_some_and(|status| status.locked.is_some()),
+                unconfirmed: viewed.sender.unconfirmed(),
                 requested: viewed.sender.is_asking(),
                 requests: Vec::new(),
             };
@@ -556,6 +558,7 @@ fn nobody() -> ControlView {
         number: 0,
         ends: None,
         locked: false,
+        unconfirmed: 0,
         requested: false,
         requests: Vec::new(),
     }

@@ -22,7 +22,7 @@ use crate::engine::terminal::screen::Screen;
 use crate::engine::terminal::tree::{Attach, PATH_MAX, Server, ToChild, ToParent, Version, Viewer};
 use crate::engine::terminals::{Pictures, Rights, Terminals, decode, encode};
 use crate::engine::time::Mono;
-use crate::engine::view::What;
+use crate::engine::view::{LeaseEnding, What};
 use crate::engine::{Engine, Phase, Use};
 
 /// A terminal whose shell runs at another member.
@@ -492,17 +492,15 @@ impl Engine {
                 reason,
                 account,
             } => {
-                if account.not_written.saturating_add(account.unknown) > 0 {
-                    let text = format!(
-                        "control ended ({reason}): {} of the keys were written, {} were not, {} may have been",
-                        account.written, account.not_written, account.unknown
-                    );
-                    member.notice(text, context);
+                if account.is_short() {
+                    member.notice(format!("control ended: {account}"), context);
                 }
-                context.emit(
-                    Some(member.actor(&me)),
-                    ended(terminal, me, number, &reason),
-                );
+                let ending = LeaseEnding {
+                    reason,
+                    account: Some(account),
+                };
+                let what = ended(terminal, me, number, ending);
+                context.emit(Some(member.actor(&me)), what);
             }
             SenderEvent::Refused(refusal) => {
                 let (code, message) = (code_of(&refusal), refusal.to_string());

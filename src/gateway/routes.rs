@@ -633,6 +633,7 @@ pub(super) mod tests {
                     number: 7,
                     ends: Some(NOON),
                     locked: false,
+                    unconfirmed: 0,
                     requested: false,
                     requests: vec![],
                 },

@@ -574,12 +574,11 @@ impl App {
             Some((Standing::Host | Standing::HostWatches, _)) => {
                 self.say("this terminal is yours: just type", false, now);
             }
-            Some((Standing::Asked, host)) => {
-                let host = words::name_of(view, &host);
-                self.say(
-                    format!("you have asked already: {host} decides"),
-                    false,
-                    now,
+            Some((Standing::Asked, _)) => {
+                return self.control(
+                    ControlCommand::Release,
+                    "you ask for control no longer",
+                    view,
                 );
             }
             Some((Standing::Controls, _)) => {

@@ -104,6 +104,8 @@ fn with_mark(view: &View, one: &ParticipantView) -> String {
 pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     let host = if terminal.mine {
         "you host".to_owned()
+    } else if is_away(view, terminal) {
+        format!("{} is away", name_of(view, &terminal.host))
     } else {
         format!("{} hosts", name_of(view, &terminal.host))
     };
@@ -115,6 +117,12 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
         }
         None => vec![host, String::new()],
     }
+}
+
+/// Whether nobody hears the terminal's host any more, so that its picture stands still.
+pub(super) fn is_away(view: &View, terminal: &TerminalView) -> bool {
+    let gone = |one: &ParticipantView| one.status == Status::Gone;
+    !terminal.mine && terminal.open && participant(view, &terminal.host).is_some_and(gone)
 }
 
 /// How it is connected, from long to short.

@@ -238,6 +238,32 @@ fn control_is_given_to_nobody_but_whom_the_card_has_named() {
 }
 
 #[test]
+fn a_request_is_taken_back_by_the_key_that_made_it() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| view.terminals[0].control.requested = true);
+    assert_eq!(viewer.asks(b"\x1dr"), [control(ControlCommand::Release)]);
+}
+
+#[test]
+fn while_the_host_is_away_the_row_says_so_and_counts_the_keys_that_are_not_confirmed() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.terminals[0].control.mine = true;
+        view.terminals[0].control.unconfirmed = 3;
+    });
+    assert!(
+        viewer.status().starts_with(" you type "),
+        "{}",
+        viewer.status()
+    );
+
+    viewer.learns(|view| view.participants[1].status = crate::engine::view::Status::Gone);
+    let status = viewer.status();
+    assert!(status.starts_with(" 3 bytes not confirmed "), "{status}");
+    assert!(status.contains("bob is away: old picture"), "{status}");
+}
+
+#[test]
 fn who_types_without_control_is_told_once_and_again_after_losing_it() {
     let mut viewer = Person::viewer();
     viewer.types(b"a");
