@@ -41,6 +41,8 @@ mod joining;
 mod member;
 mod peers;
 mod picture;
+#[cfg(test)]
+mod stage;
 mod terminals;
 mod viewed;
 
