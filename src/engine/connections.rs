@@ -1058,6 +1058,64 @@ mod tests {
     }
 
     #[test]
+    fn who_finishes_one_admission_after_the_other_is_dialled_ever_more_rarely() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        handle(
+            &mut here,
+            LinkInput::Wanted([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
+
+        // As a member would, the peer ends each admission well, and then shows no member's lanes again.
+        let (mut now, mut dialled) = (Mono(0), Vec::new());
+        while now < Mono(9_000_000) && dialled.len() < 100 {
+            assert_eq!(dials(&out), 1);
+            out.clear();
+            dialled.push(now);
+            let conn = ConnId(dialled.len() as u64);
+            let connected = LinkInput::Connected {
+                conn,
+                peer: GREATER,
+                outbound: true,
+                path: Path::Lan,
+                member: false,
+            };
+            handle(&mut here, connected, now, &mut out);
+            let welcome = true;
+            handle(
+                &mut here,
+                LinkInput::Finished { conn, welcome },
+                now,
+                &mut out,
+            );
+            let ended = &Ended::Finished;
+            out.clear();
+            handle(
+                &mut here,
+                LinkInput::Disconnected { conn, ended },
+                now,
+                &mut out,
+            );
+            if dials(&out) == 0 {
+                now = here.deadline().unwrap();
+                handle(&mut here, LinkInput::Tick, now, &mut out);
+            }
+        }
+
+        let again: Vec<Mono> = vec![
+            Mono(0),
+            Mono(0),
+            Mono(0) + pause(1),
+            Mono(0) + pause(1) + pause(2),
+        ];
+        assert_eq!(dialled[..4], again, "only the first is followed at once");
+        assert!(dialled.len() <= 8, "{dialled:?}");
+    }
+
+    #[test]
     fn an_expired_address_drops_every_connection_but_loopback() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();

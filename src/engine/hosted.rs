@@ -696,3 +696,74 @@ pub(in crate::engine) fn ended(
 fn no_member() -> CommandError {
     CommandError::new(Code::Failure, "this node is no member yet")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::control::{FromHost, ToHost};
+    use crate::engine::event::Lane;
+    use crate::engine::limits::CONTROL_PROMPT_S;
+    use crate::engine::stage::Stage;
+
+    const HOST: usize = 0;
+    const GUEST: usize = 1;
+
+    fn requests(events: &[What]) -> usize {
+        let requested = |event: &&What| matches!(event, What::ControlRequested { .. });
+        events.iter().filter(requested).count()
+    }
+
+    #[test]
+    fn who_asks_for_control_again_and_again_is_one_question_that_ends_in_time() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let terminal = stage.open_terminal(HOST);
+        stage.run(Duration::from_secs(1));
+        let stream = stage.open(GUEST, HOST, Lane::Input);
+        let say = |stage: &mut Stage, body: ToHost| {
+            stage.say_on(HOST, stream, InputMessage { terminal, body }.encode());
+        };
+        let (nonce, unsettled) = (7, None);
+        let attach = |engine: &mut Engine, context: &mut Context<'_>| {
+            let mut out = Vec::new();
+            let from = engine.links.up().next().unwrap().0;
+            let body = ToHost::Attach { nonce, unsettled };
+            engine.with_lease(terminal, context, |lease, at| {
+                lease.handle(HostInput::Message { from, body }, at, &mut out);
+            });
+            out.into_iter().find_map(|output| match output {
+                HostOutput::Send {
+                    body: FromHost::Attached { attachment, .. },
+                    ..
+                } => Some(attachment),
+                _ => None,
+            })
+        };
+        let attachment = stage.act(HOST, attach).unwrap();
+        let ask = |stage: &mut Stage, request: u64| {
+            let body = ToHost::Request {
+                attachment,
+                request,
+                first_key: false,
+                duration_s: Some(600),
+            };
+            say(stage, body);
+        };
+        drop(stage.take_events(HOST));
+
+        ask(&mut stage, 1);
+        for request in 2..100 {
+            stage.run(Duration::from_secs(1));
+            ask(&mut stage, request);
+        }
+
+        let prompts = &stage.member(HOST).terminals.hosted[&terminal].prompts;
+        assert_eq!(prompts.len(), 1, "the person sees one card");
+        assert_eq!(requests(&stage.take_events(HOST)), 1, "and is told once");
+        stage.run(Duration::from_secs(CONTROL_PROMPT_S - 98));
+        let prompts = &stage.member(HOST).terminals.hosted[&terminal].prompts;
+        assert_eq!(prompts.len(), 0, "the first asking began the time");
+    }
+}

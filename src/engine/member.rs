@@ -11,7 +11,7 @@ use crate::engine::command::{
 };
 use crate::engine::context::Context;
 use crate::engine::control::Place;
-use crate::engine::documents::{DocumentName, SessionFact, Setting};
+use crate::engine::documents::{DocumentName, SessionFact, Setting, TerminalState};
 use crate::engine::effect::{NetEffect, StopReason};
 use crate::engine::epoch::Keyring;
 use crate::engine::error::Code;
@@ -548,15 +548,11 @@ impl Member {
         Ok(Reply::Done)
     }
 
-    /// The terminals that members announce, the most senior host first: of those who may host terminals, each
-    /// terminal once.
+    /// The terminals that members announce, by id: of those who may host terminals, each terminal once. Of two
+    /// who claim one terminal the more senior has it, and among equals the one in whose hands it is already.
     pub(in crate::engine) fn announced_terminals(
         &self,
-    ) -> Vec<(
-        MemberId,
-        TerminalId,
-        crate::engine::documents::TerminalState,
-    )> {
+    ) -> Vec<(MemberId, TerminalId, TerminalState)> {
         let may = crate::engine::capability::Action::AnnounceTerminal;
         let mut hosts: Vec<_> = self
             .replica
@@ -566,16 +562,25 @@ impl Member {
             .filter_map(|(host, state)| Some((self.replica.standing(&host)?.rank, host, state)))
             .collect();
         hosts.sort_by_key(|(rank, host, _)| (*rank, *host));
-        let mut seen = BTreeSet::new();
-        let mut all = Vec::new();
-        for (_, host, state) in hosts {
+        let mut all = BTreeMap::new();
+        for (rank, host, state) in hosts {
             for (id, terminal) in &state.terminals {
-                if seen.insert(*id) {
-                    all.push((host, *id, terminal.clone()));
+                let first = all.entry(*id).or_insert((rank, host, terminal));
+                if first.0 == rank && self.host_of(id) == Some(host) {
+                    *first = (rank, host, terminal);
                 }
             }
         }
-        all
+        let known =
+            |(id, (_, host, terminal)): (_, (_, _, &TerminalState))| (host, id, terminal.clone());
+        all.into_iter().map(known).collect()
+    }
+
+    /// In whose hands a terminal is, as far as this node has it.
+    fn host_of(&self, terminal: &TerminalId) -> Option<MemberId> {
+        let viewed = || Some(self.terminals.viewed.get(terminal)?.host);
+        let hosted = self.terminals.hosted.contains_key(terminal);
+        hosted.then(|| self.me()).or_else(viewed)
     }
 
     /// Arms the deadlines of a member's parts.

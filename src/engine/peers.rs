@@ -1234,6 +1234,17 @@ fn neighbours(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::address::{Ip, Transport};
+    use crate::engine::capability::Role;
+    use crate::engine::documents::DocumentName;
+    use crate::engine::identity::MemberKey;
+    use crate::engine::ids::TerminalId;
+    use crate::engine::limits::{CONTROL_MESSAGE_BYTES_MAX, PRESENCE_BODY_BYTES_MAX};
+    use crate::engine::message::pack;
+    use crate::engine::stage::Stage;
+
+    const HERE: usize = 0;
+    const THERE: usize = 1;
 
     #[test]
     fn in_a_large_session_neighbours_choose_each_other() {
@@ -1257,5 +1268,152 @@ mod tests {
 
         assert_eq!(chosen.len(), 11);
         assert!(!chosen.contains(&MemberId([3; 32])));
+    }
+
+    #[test]
+    fn the_addresses_of_a_thousand_members_go_in_messages_that_fit_the_lane() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let session = stage.member(HERE).replica.session();
+        let addr = |port| Addr {
+            ip: Ip::V6([0x2a; 16]),
+            port,
+            transport: Transport::Quic,
+        };
+        let addrs: Vec<Addr> = (60_000..60_008).map(addr).collect();
+        let mut all = BTreeSet::new();
+        for number in 0..1_000_u16 {
+            let mut seed = [3; 32];
+            seed[..2].copy_from_slice(&number.to_le_bytes());
+            let key = MemberKey::from_bytes(&seed);
+            let at = (u64::MAX, u64::MAX);
+            let signed = SignedAddresses::sign(&key, &session, at, addrs.clone(), Hash([9; 32]));
+            all.insert(signed.member);
+            stage.member(HERE).addresses.insert(signed.member, signed);
+        }
+        let known = stage.member(HERE).addresses.values().cloned().collect();
+        let in_one = PeerMessage::Addresses(known).encode();
+        assert!(
+            in_one.len() > CONTROL_MESSAGE_BYTES_MAX,
+            "they need several"
+        );
+
+        stage.sent.clear();
+        stage.cut(HERE, THERE);
+        stage.run(Duration::from_secs(2));
+
+        let mut told = BTreeSet::new();
+        for message in stage.said(HERE, THERE) {
+            if let PeerMessage::Addresses(list) = message {
+                told.extend(list.iter().map(|signed| signed.member));
+            }
+        }
+        assert!(all.is_subset(&told));
+        assert!(largest(&stage) <= CONTROL_MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn many_large_presences_go_in_messages_that_fit_the_lane() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let now = stage.now().mono;
+        for number in 0..40 {
+            let message = vec![number; PRESENCE_BODY_BYTES_MAX + 512];
+            let board = &mut stage.member(HERE).board;
+            board.remember(MemberId([number; 32]), message, now);
+        }
+        stage.sent.clear();
+
+        stage.say(THERE, HERE, &PeerMessage::PresenceHave(Vec::new()));
+
+        let mut told = BTreeSet::new();
+        for message in stage.said(HERE, THERE) {
+            if let PeerMessage::Presences(list) = message {
+                told.extend(list.into_iter().map(|passed| passed.message[0]));
+            }
+        }
+        assert!(told.is_superset(&(0..40).collect()));
+        assert!(largest(&stage) <= CONTROL_MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn bodies_that_are_held_back_are_asked_for_sixteen_at_a_time_and_hold_up_no_others() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        stage.gag(THERE);
+        let author = stage.id(THERE);
+        let written = envelopes(&mut stage, 40);
+        let heads: Vec<Vec<u8>> = written.iter().map(Entry::encode_head).collect();
+        stage.sent.clear();
+
+        let (packed, done) = (pack(&heads), true);
+        stage.say(THERE, HERE, &PeerMessage::Entries { packed, done });
+        let mut lists = body_lists(&stage);
+        assert_eq!(lists.len(), 1, "an answer is followed by one question");
+        for nonce in 0..60 {
+            let vector = digest(&stage.member(HERE).replica.vector());
+            stage.say(THERE, HERE, &PeerMessage::Ping { nonce, vector });
+        }
+        lists = body_lists(&stage);
+        assert_eq!(lists.len(), 61, "so is each heartbeat");
+        assert!(lists.iter().all(|list| list.len() == 16));
+        let asked: BTreeSet<Hash> = lists.into_iter().flatten().collect();
+        let all: BTreeSet<Hash> = written.iter().map(Entry::hash).collect();
+        assert_eq!(asked, all, "each has its turn");
+
+        for entry in &written {
+            let Entry::Envelope(envelope) = entry else {
+                panic!("{entry:?}")
+            };
+            let body = envelope.body().unwrap().to_vec();
+            stage.say(
+                THERE,
+                HERE,
+                &PeerMessage::Bodies(vec![(entry.hash(), body)]),
+            );
+        }
+        stage.sent.clear();
+        let vector = digest(&stage.member(HERE).replica.vector());
+        stage.say(THERE, HERE, &PeerMessage::Ping { nonce: 99, vector });
+
+        assert_eq!(body_lists(&stage), Vec::<Vec<Hash>>::new());
+        let state = stage.member(HERE).replica.documents().member(&author);
+        assert_eq!(state.unwrap().terminals.len(), 40);
+    }
+
+    /// Changes of the other member that it has told nobody of.
+    fn envelopes(stage: &mut Stage, count: u8) -> Vec<Entry> {
+        let owner = stage.id(THERE);
+        stage.act(THERE, |engine, context| {
+            let replica = &mut engine.member_mut().unwrap().replica;
+            let from = replica.frontier().seq + 1;
+            for number in 0..count {
+                let now = context.now.wall;
+                let name = DocumentName::Member { owner };
+                let taken = (&mut Taken::default(), &mut context.out.persist);
+                let written = replica.write(name, context.entropy, taken, |documents, writer| {
+                    let id = TerminalId([number; 16]);
+                    let change = documents.announce_terminal(writer, now, id, "shell", (40, 6));
+                    change.map(|change| (change, ()))
+                });
+                written.unwrap();
+            }
+            let range = replica.logs().range(&owner, from, usize::MAX);
+            let decode = |bytes: &&[u8]| Entry::decode(bytes).unwrap();
+            range.iter().map(decode).collect()
+        })
+    }
+
+    /// The bodies that the other member was asked for, question by question.
+    fn body_lists(stage: &Stage) -> Vec<Vec<Hash>> {
+        let said = stage.said(HERE, THERE).into_iter();
+        let lists = said.filter_map(|message| match message {
+            PeerMessage::WantBodies(list) => Some(list),
+            _ => None,
+        });
+        lists.collect()
+    }
+
+    fn largest(stage: &Stage) -> usize {
+        let control = |sent: &&crate::engine::stage::Sent| sent.lane == Lane::Control;
+        let sizes = stage.sent.iter().filter(control);
+        sizes.map(|sent| sent.bytes.len()).max().unwrap()
     }
 }

@@ -304,6 +304,18 @@ impl Board {
             .collect()
     }
 
+    /// Takes a message as heard, whatever it is; for tests of what is passed on.
+    #[cfg(test)]
+    pub(in crate::engine) fn remember(&mut self, member: MemberId, message: Vec<u8>, now: Mono) {
+        let heard = Heard {
+            order: (1, 1),
+            at: now,
+            ttl: PRESENCE_HEARTBEAT,
+            message,
+        };
+        self.heard.insert(member, heard);
+    }
+
     /// When a member last did something, as it says.
     pub fn last_active(state: Option<&PresenceState>) -> Option<Wall> {
         state.map(|state| state.last_active)

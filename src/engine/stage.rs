@@ -37,6 +37,8 @@ pub(in crate::engine) struct Stage {
     /// Where each end of a stream leads.
     flows: BTreeMap<(usize, StreamId), Flow>,
     due: VecDeque<(usize, Event)>,
+    /// Nodes whose own engine is not heard: others speak in its name.
+    gagged: BTreeSet<usize>,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
 }
@@ -77,6 +79,7 @@ impl Stage {
             wires: BTreeMap::new(),
             flows: BTreeMap::new(),
             due: VecDeque::new(),
+            gagged: BTreeSet::new(),
             sent: Vec::new(),
         };
         let session = NewSession {
@@ -242,6 +245,11 @@ impl Stage {
         self.perform(node, outcome);
         self.deliver();
         result
+    }
+
+    /// What a node's own engine sends from now on reaches nobody.
+    pub(in crate::engine) fn gag(&mut self, node: usize) {
+        self.gagged.insert(node);
     }
 
     /// The connections between two nodes are gone.
@@ -443,7 +451,8 @@ impl Stage {
     }
 
     fn send(&mut self, node: usize, stream: StreamId, message: Vec<u8>) {
-        let Some(flow) = self.flows.get(&(node, stream)).copied() else {
+        let heard = !self.gagged.contains(&node);
+        let Some(flow) = self.flows.get(&(node, stream)).filter(|_| heard).copied() else {
             return;
         };
         self.sent.push(Sent {
@@ -468,6 +477,9 @@ impl Stage {
     }
 
     fn publish(&mut self, node: usize, topic: TopicId, data: &[u8]) {
+        if self.gagged.contains(&node) {
+            return;
+        }
         let from = self.id(node);
         let mut reached: BTreeSet<usize> = self
             .wires

@@ -418,3 +418,131 @@ fn missing(here: &[(MemberId, Reached)], there: &BTreeMap<MemberId, Reached>) ->
     };
     here.iter().map(lacks).fold(0, u64::saturating_add)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::documents::DocumentName;
+    use crate::engine::log::LogWriter;
+    use crate::engine::replica::Taken;
+    use crate::engine::stage::Stage;
+    use crate::engine::statement::{Frontier, StatementBody};
+
+    const HERE: usize = 0;
+    const LIAR: usize = 1;
+    const AUTHOR: usize = 2;
+
+    /// What the liar says that it has: all that is here, and very much of the author's log.
+    fn boast(stage: &mut Stage) -> PeerMessage {
+        let author = stage.id(AUTHOR);
+        let mut vector = stage.member(HERE).replica.vector();
+        for (member, reached) in &mut vector {
+            if *member == author {
+                let (seq, hash) = (1_000_000, Hash([7; 32]));
+                *reached = Reached { seq, hash };
+            }
+        }
+        PeerMessage::Vector(vector)
+    }
+
+    /// How often the author's log was asked for.
+    fn wants(stage: &mut Stage, of: usize) -> usize {
+        let author = stage.id(AUTHOR);
+        let wants = |message: &PeerMessage| matches!(message, PeerMessage::Want(list) if list.iter().any(|(log, _)| *log == author));
+        let said = stage.said(HERE, of);
+        said.iter().filter(|message| wants(message)).count()
+    }
+
+    #[test]
+    fn who_boasts_of_entries_that_it_does_not_have_is_asked_once_in_a_while() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.sent.clear();
+
+        // The liar's engine answers each request, with nothing.
+        for _ in 0..100 {
+            let boast = boast(&mut stage);
+            stage.say(LIAR, HERE, &boast);
+        }
+        assert_eq!(wants(&mut stage, LIAR), 1);
+        stage.run(FETCH_TIMEOUT);
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+
+        assert_eq!(wants(&mut stage, LIAR), 2);
+    }
+
+    #[test]
+    fn answers_that_take_no_log_further_are_followed_by_no_further_question() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.run(Duration::from_secs(1));
+        stage.gag(LIAR);
+        // Another history of the author's log: signed well, and of no use beside the one that is here.
+        let key = stage.member(AUTHOR).replica.key().clone();
+        let session = stage.member(HERE).replica.session();
+        let mut writer = LogWriter::new(key, session, Frontier::start(&session), 0);
+        let parents = vec![Hash(session.0)];
+        let leave = StatementBody::Leave;
+        let other = writer.append_statement(leave, parents, None, crate::engine::time::Wall(1));
+        let useless = [other.unwrap().encode(), b"no entry".to_vec()];
+        let answer = PeerMessage::Entries {
+            packed: pack(&useless),
+            done: false,
+        };
+        stage.sent.clear();
+
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+        for _ in 0..100 {
+            stage.say(LIAR, HERE, &answer);
+        }
+
+        assert_eq!(wants(&mut stage, LIAR), 1);
+    }
+
+    #[test]
+    fn a_liar_does_not_keep_others_from_giving_what_they_have() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+        let author = stage.id(AUTHOR);
+        let before = stage.member(HERE).replica.logs().frontier(&author).seq;
+        // Written without gossip: only the author's vector tells of it.
+        stage.act(AUTHOR, |engine, context| {
+            let replica = &mut engine.member_mut().unwrap().replica;
+            let name = DocumentName::Member { owner: author };
+            let batch = &mut context.out.persist;
+            let now = context.now.wall;
+            let taken = (&mut Taken::default(), batch);
+            let written = replica.write(name, context.entropy, taken, |documents, writer| {
+                let id = crate::engine::ids::TerminalId([1; 16]);
+                let change = documents.announce_terminal(writer, now, id, "shell", (40, 6));
+                change.map(|change| (change, ()))
+            });
+            written.unwrap();
+        });
+
+        let vector = PeerMessage::Vector(stage.member(AUTHOR).replica.vector());
+        stage.say(AUTHOR, HERE, &vector);
+
+        let after = stage.member(HERE).replica.logs().frontier(&author).seq;
+        assert_eq!(after, before + 1);
+    }
+
+    #[test]
+    fn logs_of_strangers_are_never_asked_for() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let strangers = (0..=255).map(|number| {
+            let (seq, hash) = (9, Hash([number; 32]));
+            (MemberId([number; 32]), Reached { seq, hash })
+        });
+        stage.sent.clear();
+
+        stage.say(LIAR, HERE, &PeerMessage::Vector(strangers.collect()));
+
+        let asked = |message: &PeerMessage| matches!(message, PeerMessage::Want(_));
+        assert!(!stage.said(HERE, LIAR).iter().any(asked));
+    }
+}
