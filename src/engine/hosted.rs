@@ -387,6 +387,7 @@ impl Engine {
         let hosted = member.terminals.hosted.get_mut(&terminal)?;
         let rights = Rights {
             replica: &member.replica,
+            present: &member.members,
             links: &self.links,
         };
         let key = member.replica.key();

@@ -63,7 +63,8 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let now_members = effective(&member.replica);
+        let now_members = effective(&member.replica, context.now.wall);
+        member.next_end = member.replica.membership().next_end(context.now.wall);
         let session = member.replica.session();
         let me = member.me();
         let gone: Vec<MemberId> = member.members.difference(&now_members).copied().collect();

@@ -122,6 +122,11 @@ impl Stage {
             addresses: true,
         };
         self.command(0, invite).unwrap();
+        self.join_by_newest()
+    }
+
+    /// Somebody joins by the owner's newest invitation.
+    pub(in crate::engine) fn join_by_newest(&mut self) -> usize {
         let ticket = self.view(0).invites.last().unwrap().ticket.clone().unwrap();
         let with = JoinWith {
             ticket: Ticket::parse(&ticket).unwrap(),

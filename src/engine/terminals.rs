@@ -1,7 +1,7 @@
 //! The terminals of a session as this node has them: those that run here, those that it watches, and the
 //! children that it serves with either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::capability::{Action, Rank};
@@ -47,20 +47,28 @@ pub(in crate::engine) struct Pictures {
 /// Who may what about control, for the lease's rules.
 pub(in crate::engine) struct Rights<'a> {
     pub(in crate::engine) replica: &'a Replica,
+    /// Who is a member now, and no longer than its time.
+    pub(in crate::engine) present: &'a BTreeSet<MemberId>,
     pub(in crate::engine) links: &'a Connections,
+}
+
+impl Rights<'_> {
+    fn may(&self, who: &MemberId, action: &Action) -> bool {
+        self.present.contains(who) && self.replica.membership().may(who, action)
+    }
 }
 
 impl Members for Rights<'_> {
     fn may_watch(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::RequestControl)
+        self.may(who, &Action::RequestControl)
     }
 
     fn may_edit(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::TakeFreeControl)
+        self.may(who, &Action::TakeFreeControl)
     }
 
     fn may_control(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::OrderControl)
+        self.may(who, &Action::OrderControl)
     }
 
     fn is_owner(&self, who: &MemberId) -> bool {

@@ -403,6 +403,7 @@ impl Engine {
         };
         let rights = Rights {
             replica: &member.replica,
+            present: &member.members,
             links: &self.links,
         };
         let key = member.replica.key();
