@@ -11,6 +11,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Addresses of one peer that are dialled or kept.
 pub const ADDRS_PER_PEER_MAX: usize = 8;
+/// Changes of one member's addresses that are taken, kept and passed on in a minute.
+pub const ADDRESS_CHANGES_PER_MINUTE_MAX: usize = 30;
 /// Dials a minute that follow a failure, all peers together.
 pub const DIALS_PER_MINUTE_MAX: usize = 30;
 /// Pause before the first redial; doubled with each failure.
@@ -46,6 +48,9 @@ pub const FETCH_TIMEOUT: Duration = ms(3_000);
 pub const FETCH_BYTES_MAX: usize = 128 * 1024;
 /// Logs named in one request.
 pub const FETCH_LOGS_MAX: usize = 64;
+/// The same vector is not told to the same neighbour again within this time: less than the pause between
+/// heartbeats, each of which may ask for it.
+pub const VECTOR_AGAIN: Duration = ms(500);
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].
@@ -60,6 +65,8 @@ pub const LOG_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
 pub const PRESENCE_HEARTBEAT: Duration = ms(3_000);
 /// Heartbeats that a presence outlives.
 pub const PRESENCE_HEARTBEATS_TO_LIVE: u32 = 3;
+/// A neighbour that says which presences it has is told those that it lacks at most once in this time.
+pub const PRESENCE_ANSWER_INTERVAL: Duration = ms(1_000);
 /// Shortest pause between two presence messages.
 pub const PRESENCE_INTERVAL: Duration = ms(100);
 /// Members up to which heartbeats keep their pace.
@@ -424,6 +431,8 @@ pub const HELD_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const REFUSED_REMEMBERED_MAX: usize = 4096;
 
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
+const _: () = assert!(VECTOR_AGAIN.as_millis() < HEARTBEAT.as_millis());
+const _: () = assert!(PRESENCE_ANSWER_INTERVAL.as_millis() < PRESENCE_HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);

@@ -119,6 +119,10 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) instances: BTreeMap<MemberId, SignedInstance>,
     pub(in crate::engine) instance: u64,
     pub(in crate::engine) address_counter: u64,
+    /// When each member's addresses changed in the last minute.
+    pub(in crate::engine) address_changes: BTreeMap<MemberId, VecDeque<Mono>>,
+    /// When connected peers were last told presences that they lacked.
+    pub(in crate::engine) presences_told: BTreeMap<MemberId, Mono>,
     pub(in crate::engine) members: BTreeSet<MemberId>,
     /// The last moment of the membership that ends next.
     pub(in crate::engine) next_end: Option<Wall>,
@@ -341,6 +345,8 @@ impl Member {
             instances: BTreeMap::new(),
             instance,
             address_counter: 0,
+            address_changes: BTreeMap::new(),
+            presences_told: BTreeMap::new(),
             announced: members.clone(),
             told: BTreeMap::new(),
             leaving: false,

@@ -17,7 +17,8 @@ use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
-    FULL_MESH_MEMBERS_MAX, MEMBERS_MAX, NEIGHBOURS, PRESENCE_HEARTBEAT, PROTOCOL_VERSION,
+    ADDRESS_CHANGES_PER_MINUTE_MAX, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX, NEIGHBOURS,
+    PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PROTOCOL_VERSION,
 };
 use crate::engine::log::Entry;
 use crate::engine::member::{Door, DoorKind, Ending, LINGER, Member, Waiting, effective, mark};
@@ -27,6 +28,7 @@ use crate::engine::message::{
 use crate::engine::persist::{Key, Table};
 use crate::engine::replica::Taken;
 use crate::engine::sync::{SyncOutput, digest};
+use crate::engine::time::Mono;
 use crate::engine::view::{ApprovalView, What};
 use crate::engine::{Engine, Phase, Use};
 
@@ -73,6 +75,9 @@ impl Engine {
         others.remove(&me);
         context.net(NetEffect::SetMembers(others));
         for peer in gone {
+            member.board.forget(&peer);
+            member.shown.remove(&peer);
+            member.address_changes.remove(&peer);
             for conn in self.links.with(&peer) {
                 context.net(NetEffect::Close { conn });
             }
@@ -224,6 +229,7 @@ impl Engine {
             return;
         };
         let mut out = Vec::new();
+        member.presences_told.remove(&peer);
         member.sync.up(peer, &member.replica, &mut out);
         let have = member.board.known(member.me());
         let mut addresses: Vec<SignedAddresses> = member.addresses.values().cloned().collect();
@@ -521,7 +527,9 @@ impl Engine {
                 let Phase::Member(member) = &mut self.phase else {
                     return;
                 };
-                member.sync.digest(peer, &vector, &member.replica, &mut out);
+                member
+                    .sync
+                    .digest(peer, &vector, now, &member.replica, &mut out);
                 self.tell_on(conn, &PeerMessage::Pong { nonce }, context);
             }
             PeerMessage::Pong { nonce } => self.pong(nonce, context),
@@ -540,6 +548,9 @@ impl Engine {
             PeerMessage::WantEpochs(wanted) => self.give_epochs(conn, &wanted, context),
             PeerMessage::Epochs(epochs) => self.take_epochs(epochs, context),
             PeerMessage::PresenceHave(known) => {
+                if !member.may_be_told_presences(peer, now) {
+                    return;
+                }
                 let lacking = member.board.lacking(&known, now);
                 for part in lacking.chunks(PRESENCES_PER_MESSAGE) {
                     self.tell_on(conn, &PeerMessage::Presences(part.to_vec()), context);
@@ -709,6 +720,11 @@ impl Engine {
         let Some(who) = member.board.hear(bytes, age, &mut member.replica, now)? else {
             return Ok(false);
         };
+        if !member.members.contains(&who) {
+            // Its time is over.
+            member.board.forget(&who);
+            return Ok(false);
+        }
         let (status, state) = member.board.of(&who, &member.replica, now);
         let typing = state.and_then(|state| state.typing);
         let (pointer, selection) =
@@ -766,6 +782,9 @@ impl Engine {
             });
             let known = member.members.contains(&signed.member);
             if signed.member == me || !known || !newer || signed.check(&session).is_err() {
+                continue;
+            }
+            if !member.may_change_addresses(signed.member, context.now.mono) {
                 continue;
             }
             let key = Key::new(Table::Addresses, signed.member.0);
@@ -1148,6 +1167,27 @@ impl Engine {
 }
 
 impl Member {
+    /// Whether a peer's list of presences is answered: not more often than one that has just connected needs.
+    fn may_be_told_presences(&mut self, peer: MemberId, now: Mono) -> bool {
+        let last = self.presences_told.get(&peer);
+        if last.is_some_and(|at| *at + PRESENCE_ANSWER_INTERVAL > now) {
+            return false;
+        }
+        self.presences_told.insert(peer, now);
+        true
+    }
+
+    /// Whether a member's new addresses are taken, which costs a record and a message to each neighbour.
+    fn may_change_addresses(&mut self, member: MemberId, now: Mono) -> bool {
+        let changes = self.address_changes.entry(member).or_default();
+        changes.retain(|at| *at + Duration::from_secs(60) > now);
+        if changes.len() >= ADDRESS_CHANGES_PER_MINUTE_MAX {
+            return false;
+        }
+        changes.push_back(now);
+        true
+    }
+
     /// The members at whose machines terminals run.
     fn hosts(&self) -> BTreeSet<MemberId> {
         let viewed = self.terminals.viewed.values();
@@ -1377,6 +1417,61 @@ mod tests {
         assert_eq!(body_lists(&stage), Vec::<Vec<Hash>>::new());
         let state = stage.member(HERE).replica.documents().member(&author);
         assert_eq!(state.unwrap().terminals.len(), 40);
+    }
+
+    #[test]
+    fn who_asks_for_presences_again_and_again_is_answered_at_its_pace() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let answers = |stage: &Stage| {
+            let said = stage.said(HERE, THERE);
+            let answer = |message: &&PeerMessage| matches!(message, PeerMessage::Presences(_));
+            said.iter().filter(answer).count()
+        };
+        let ask = |stage: &mut Stage| {
+            let now = stage.now().mono;
+            let board = &mut stage.member(HERE).board;
+            board.remember(MemberId([7; 32]), vec![7; 1_000], now);
+            stage.say(THERE, HERE, &PeerMessage::PresenceHave(Vec::new()));
+        };
+        stage.run(Duration::from_secs(2));
+        stage.gag(THERE);
+        stage.run(PRESENCE_ANSWER_INTERVAL);
+        stage.sent.clear();
+
+        (0..100).for_each(|_| ask(&mut stage));
+        assert_eq!(answers(&stage), 1);
+        stage.run(PRESENCE_ANSWER_INTERVAL);
+        ask(&mut stage);
+
+        assert_eq!(answers(&stage), 2);
+    }
+
+    #[test]
+    fn who_changes_its_addresses_without_end_soon_has_nobody_told_of_it() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
+        let session = stage.member(HERE).replica.session();
+        let key = stage.member(THERE).replica.key().clone();
+        let mut counter = 1_000;
+        let mut change = |stage: &mut Stage| {
+            counter += 1;
+            let at = (1_000, counter);
+            let signed = SignedAddresses::sign(&key, &session, at, Vec::new(), Hash([9; 32]));
+            stage.say(THERE, HERE, &PeerMessage::Addresses(vec![signed]));
+        };
+        let told = |stage: &Stage| {
+            let said = stage.said(HERE, 2);
+            let told = |message: &&PeerMessage| matches!(message, PeerMessage::Addresses(_));
+            said.iter().filter(told).count()
+        };
+        stage.run(Duration::from_secs(60));
+        stage.sent.clear();
+
+        (0..1_000).for_each(|_| change(&mut stage));
+        assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX);
+        stage.run(Duration::from_secs(60));
+        change(&mut stage);
+
+        assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX + 1);
     }
 
     /// Changes of the other member that it has told nobody of.

@@ -354,7 +354,13 @@ impl Stage {
                     self.nodes[node].replies.insert(request, result);
                 }
                 Effect::Emit(event) => self.nodes[node].events.push(event.what),
-                Effect::Stop(reason) => panic!("node {node} stops: {reason:?}"),
+                Effect::Stop(_) => {
+                    let its = self.wires.iter().filter(|(_, ends)| ends.contains(&node));
+                    let its: Vec<ConnId> = its.map(|(conn, _)| *conn).collect();
+                    for conn in its {
+                        self.close(conn, &Ended::Finished);
+                    }
+                }
             }
         }
     }

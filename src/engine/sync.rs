@@ -10,7 +10,9 @@ use std::mem;
 use crate::engine::epoch::EpochId;
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId};
-use crate::engine::limits::{COMPARE_AFTER, FETCH_BYTES_MAX, FETCH_LOGS_MAX, FETCH_TIMEOUT};
+use crate::engine::limits::{
+    COMPARE_AFTER, FETCH_BYTES_MAX, FETCH_LOGS_MAX, FETCH_TIMEOUT, VECTOR_AGAIN,
+};
 use crate::engine::message::{PeerMessage, Reached, pack};
 use crate::engine::replica::Replica;
 use crate::engine::time::Mono;
@@ -22,6 +24,8 @@ struct Neighbour {
     vector: BTreeMap<MemberId, Reached>,
     /// The digest of the vector that it was sent last.
     told: Option<Hash>,
+    /// When it asked by its heartbeat for a vector that it got.
+    asked_at: Option<Mono>,
     /// Whether catch-up with it has completed since it was connected.
     synced: bool,
     /// Epochs that it was asked for.
@@ -103,25 +107,31 @@ impl Sync {
         self.compare.get_or_insert(now + COMPARE_AFTER);
     }
 
-    /// A neighbour's heartbeat carries the digest of its vector.
+    /// A neighbour's heartbeat carries the digest of its vector. One that beats without end is not told the same
+    /// vector each time.
     pub fn digest(
         &mut self,
         peer: MemberId,
         theirs: &Hash,
+        now: Mono,
         replica: &Replica,
         out: &mut Vec<SyncOutput>,
     ) {
         let vector = replica.vector();
-        let same = digest(&vector) == *theirs;
+        let ours = digest(&vector);
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };
-        if same {
+        if ours == *theirs {
             neighbour.vector = vector.into_iter().collect();
-            self.complete(peer, replica, out);
-        } else {
-            self.tell(peer, replica, out);
+            return self.complete(peer, replica, out);
         }
+        let lately = neighbour.asked_at.is_some_and(|at| at + VECTOR_AGAIN > now);
+        if lately && neighbour.told == Some(ours) {
+            return;
+        }
+        neighbour.asked_at = Some(now);
+        self.tell(peer, replica, out);
     }
 
     /// A neighbour says how far it knows each log.
@@ -544,5 +554,32 @@ mod tests {
 
         let asked = |message: &PeerMessage| matches!(message, PeerMessage::Want(_));
         assert!(!stage.said(HERE, LIAR).iter().any(asked));
+    }
+
+    #[test]
+    fn a_neighbour_that_beats_without_end_is_told_our_vector_at_its_pace() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        stage.gag(LIAR);
+        let vectors = |stage: &Stage| {
+            let said = stage.said(HERE, LIAR);
+            let vector = |message: &&PeerMessage| matches!(message, PeerMessage::Vector(_));
+            said.iter().filter(vector).count()
+        };
+        let beat = |stage: &mut Stage| {
+            let (nonce, vector) = (7, Hash([7; 32]));
+            stage.say(LIAR, HERE, &PeerMessage::Ping { nonce, vector });
+        };
+        stage.run(Duration::from_secs(1));
+        stage.sent.clear();
+
+        (0..100).for_each(|_| beat(&mut stage));
+        assert_eq!(vectors(&stage), 1);
+        stage.run(VECTOR_AGAIN);
+        beat(&mut stage);
+        assert_eq!(vectors(&stage), 2, "an honest heartbeat is always answered");
+        stage.open_terminal(HERE);
+        beat(&mut stage);
+
+        assert_eq!(vectors(&stage), 3, "what is new is told at once");
     }
 }
