@@ -12,8 +12,8 @@ use crate::engine::entropy::Entropy;
 use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, HEARTBEAT, HELLO,
-    PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, FINISHED_ONCE,
+    HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -204,9 +204,6 @@ pub struct Connections {
     /// Dials after a failure, in the last minute.
     redials: VecDeque<Mono>,
 }
-
-/// A second admission with a peer within this time is a failure: it should have said hello after the first.
-const FINISHED_ONCE: std::time::Duration = ms(10_000);
 
 /// A dial that neither led to a connection nor failed is given up after so long.
 const DIAL_GIVEN_UP: std::time::Duration = ms(10_000);

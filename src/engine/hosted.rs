@@ -734,12 +734,14 @@ mod tests {
             engine.with_lease(terminal, context, |lease, at| {
                 lease.handle(HostInput::Message { from, body }, at, &mut out);
             });
-            out.into_iter().find_map(|output| match output {
-                HostOutput::Send {
-                    body: FromHost::Attached { attachment, .. },
-                    ..
-                } => Some(attachment),
-                _ => None,
+            out.into_iter().find_map(|output| {
+                let HostOutput::Send { body, .. } = output else {
+                    return None;
+                };
+                let FromHost::Attached { attachment, .. } = body else {
+                    return None;
+                };
+                Some(attachment)
             })
         };
         let attachment = stage.act(HOST, attach).unwrap();

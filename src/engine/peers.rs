@@ -17,8 +17,9 @@ use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
-    ADDRESS_CHANGES_PER_MINUTE_MAX, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX, NEIGHBOURS,
-    PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PROTOCOL_VERSION,
+    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX,
+    NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
+    PROTOCOL_VERSION,
 };
 use crate::engine::log::Entry;
 use crate::engine::member::{Door, DoorKind, Ending, LINGER, Member, Waiting, effective, mark};
@@ -1227,11 +1228,6 @@ impl Member {
     }
 }
 
-/// Presences in one message: sixteen of the largest fit the lane.
-const PRESENCES_PER_MESSAGE: usize = 8;
-/// Members whose addresses go in one message.
-const ADDRESSES_PER_MESSAGE: usize = 128;
-
 /// Whom a member keeps connected to: everybody in a small session; in a larger one those at distances of
 /// powers of two, either way, in an order that the session's id shuffles, so that both sides choose each other.
 fn neighbours(
@@ -1500,9 +1496,11 @@ mod tests {
     /// The bodies that the other member was asked for, question by question.
     fn body_lists(stage: &Stage) -> Vec<Vec<Hash>> {
         let said = stage.said(HERE, THERE).into_iter();
-        let lists = said.filter_map(|message| match message {
-            PeerMessage::WantBodies(list) => Some(list),
-            _ => None,
+        let lists = said.filter_map(|message| {
+            let PeerMessage::WantBodies(list) = message else {
+                return None;
+            };
+            Some(list)
         });
         lists.collect()
     }
