@@ -513,6 +513,29 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_asked_for_at_one_neighbour_at_a_time_and_at_another_if_that_one_is_silent() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.gag(LIAR);
+        stage.gag(AUTHOR);
+        stage.sent.clear();
+
+        for _ in 0..100 {
+            let boast = boast(&mut stage);
+            stage.say(LIAR, HERE, &boast);
+            stage.say(AUTHOR, HERE, &boast);
+        }
+        assert_eq!((wants(&mut stage, LIAR), wants(&mut stage, AUTHOR)), (1, 0));
+        stage.run(FETCH_TIMEOUT / 2);
+        // Both are alive.
+        for peer in [LIAR, AUTHOR] {
+            stage.say(peer, HERE, &PeerMessage::Pong { nonce: 0 });
+        }
+        stage.run(FETCH_TIMEOUT / 2);
+
+        assert_eq!((wants(&mut stage, LIAR), wants(&mut stage, AUTHOR)), (1, 1));
+    }
+
+    #[test]
     fn a_liar_does_not_keep_others_from_giving_what_they_have() {
         let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
         let boast = boast(&mut stage);
