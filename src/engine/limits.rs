@@ -219,6 +219,8 @@ pub const LEASE_ORPHAN_S: u64 = 10;
 pub const LEASE_AUTO_PAUSE_MS: u64 = 2000;
 /// How long a request or an order waits for the host's person.
 pub const CONTROL_PROMPT_S: u64 = 120;
+/// Questions for control that one member may put to a host's person in a minute.
+pub const CONTROL_QUESTIONS_PER_MINUTE_MAX: usize = 6;
 /// Requests and orders that wait at once, each.
 pub const CONTROL_PROMPTS_MAX: usize = 32;
 /// Ended leases of a terminal whose account is remembered.
