@@ -447,7 +447,11 @@ mod tests {
 
     /// What the liar says that it has: all that is here, and very much of the author's log.
     fn boast(stage: &mut Stage) -> PeerMessage {
-        let author = stage.id(AUTHOR);
+        boast_of(stage, AUTHOR)
+    }
+
+    fn boast_of(stage: &mut Stage, author: usize) -> PeerMessage {
+        let author = stage.id(author);
         let mut vector = stage.member(HERE).replica.vector();
         for (member, reached) in &mut vector {
             if *member == author {
@@ -533,6 +537,21 @@ mod tests {
         stage.run(FETCH_TIMEOUT / 2);
 
         assert_eq!((wants(&mut stage, LIAR), wants(&mut stage, AUTHOR)), (1, 1));
+    }
+
+    #[test]
+    fn a_neighbour_that_has_not_answered_is_asked_nothing_more() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.gag(LIAR);
+        stage.sent.clear();
+
+        for of in [AUTHOR, LIAR, HERE].repeat(30) {
+            let boast = boast_of(&mut stage, of);
+            stage.say(LIAR, HERE, &boast);
+        }
+
+        let asked = |message: &&PeerMessage| matches!(message, PeerMessage::Want(_));
+        assert_eq!(stage.said(HERE, LIAR).iter().filter(asked).count(), 1);
     }
 
     #[test]
