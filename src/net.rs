@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use libp2p::identity;
 use libp2p::swarm::{Config, Swarm};
+use libp2p::{identify, identity};
 use tokio::sync::{mpsc, watch};
 
 use crate::engine::address::Addr;
@@ -42,6 +42,8 @@ use inbox::Line;
 use streams::{Shared, lock};
 use swarm::{Driver, Request};
 
+/// The name of our protocols' family in identify.
+const PROTOCOL: &str = "collab-p2p/1";
 /// Inbound streams of one connection that may be in negotiation at once.
 const NEGOTIATING_STREAMS_MAX: usize = 16;
 /// Connections stand until the engine closes them; this is beyond any session.
@@ -218,11 +220,26 @@ fn swarm(
         (true, Scope::Anywhere | Scope::Lan) => discovery::mdns(peer),
         (true, Scope::Loopback) | (false, _) => None,
     };
-    let gate = Gate::new(Arc::clone(shared), config.scope, gossip, budget, mdns);
+    let gate = Gate::new(
+        Arc::clone(shared),
+        config.scope,
+        (gossip, budget),
+        identify::Behaviour::new(identifying(key)),
+        mdns,
+    );
     let settings = Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS_MAX);
     Ok(Swarm::new(transport, gate, peer, settings))
+}
+
+/// What members tell each other by identify: the program and its version, and where they see the other. Listen
+/// addresses travel signed, in the addresses message, and nowhere else.
+fn identifying(key: &identity::Keypair) -> identify::Config {
+    identify::Config::new(PROTOCOL.to_owned(), key.public())
+        .with_agent_version(concat!("collab-p2p/", env!("CARGO_PKG_VERSION")).to_owned())
+        .with_hide_listen_addrs(true)
+        .with_cache_size(0)
 }
 
 /// Binds what can be bound: a machine without IPv6 still listens on IPv4.

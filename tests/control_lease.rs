@@ -73,7 +73,7 @@ fn control_is_asked_for_given_used_and_given_back() {
     let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
 
     bob.does(&["control", "request"]);
-    ada.finds_control("bob asks for control");
+    ada.finds_asking("bob");
     bob.refused(&["type", "too early"], 4, "lease-not-held");
     ada.does(&["control", "grant", "bob", "--for", "10m"]);
     bob.finds_control("bob has control");
@@ -96,7 +96,7 @@ fn whoever_waits_for_the_decision_is_told_it() {
 
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| bob.run(&["control", "request", "--wait"]));
-        ada.finds_control("bob asks for control");
+        ada.finds_asking("bob");
         ada.does(&["control", "grant", "bob"]);
         assert_eq!(asking.join().unwrap().code, 0);
     });
@@ -105,7 +105,7 @@ fn whoever_waits_for_the_decision_is_told_it() {
 
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| bob.run(&["control", "request", "--wait"]));
-        ada.finds_control("bob asks for control");
+        ada.finds_asking("bob");
         let (status, _) = ada.asks(
             "POST",
             "/api/v1/control/deny",

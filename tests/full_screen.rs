@@ -131,7 +131,7 @@ fn control_changes_hands_by_keys_alone() {
     guest.shows("read-only");
 
     guest.types("\x1dr");
-    host.shows("bob asks for control of this terminal");
+    host.shows(") asks for control. Ctrl-] g");
     guest.shows("asked for control");
     host.types("\x1dg");
     guest.shows("you type");
@@ -156,7 +156,7 @@ fn a_refused_request_is_told_and_a_locked_terminal_is_shown() {
     guest.shows("read-only");
 
     guest.types("\x1dr");
-    host.shows("bob asks for control");
+    host.shows("bob (key ");
     host.types("\x1dp");
     host.shows("people (2)");
     host.types("d");

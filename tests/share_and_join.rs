@@ -233,8 +233,19 @@ fn an_editor_by_ask_waits_for_approval_and_denial_is_told() {
         let both = status.matches("wants in as editor").count() == 2;
         both.then_some(()).ok_or(status)
     });
+    let status = ada.does(&["status"]);
+    let bob = status
+        .lines()
+        .find(|line| line.contains("bob wants in"))
+        .unwrap();
+    let (_, offered) = bob.split_once("`collab-p2p approve ").unwrap();
+    let (key, _) = offered.split_once('`').unwrap();
+    assert!(
+        key.len() == 10 && key.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "a command to paste holds nothing that a newcomer chose: {status}"
+    );
 
-    ada.does(&["approve", "bob"]);
+    ada.does(&["approve", key]);
     ada.does(&["deny", "cleo"]);
 
     let [(bob, _first), (_, mut second)] = guests;

@@ -209,7 +209,10 @@ async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32,
     });
     for request in control.get("requests").map(items).unwrap_or_default() {
         let name = request.get("name").map(shown).unwrap_or_default();
-        context.output.line(&format!("{name} asks for control"));
+        let key: String = text(request, "id").chars().take(10).collect();
+        context
+            .output
+            .line(&format!("{name} (key {key}) asks for control"));
     }
     Ok(0)
 }

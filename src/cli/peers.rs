@@ -67,11 +67,12 @@ fn print_status(context: &Context, status: &Value) {
     }
     for approval in status.get("approvals").map(items).unwrap_or_default() {
         let field = |key: &str| approval.get(key).map(shown).unwrap_or_default();
+        // The name is the newcomer's own choice; a command that a person may paste holds the front of the key.
+        let key: String = field("member").chars().take(10).collect();
         output.line(&format!(
-            "waiting   {} wants in as {}: `collab-p2p approve {}` or `deny`",
+            "waiting   {} wants in as {}: `collab-p2p approve {key}` or `deny {key}`",
             field("name"),
             field("role"),
-            field("name")
         ));
     }
     let rows: Vec<Vec<String>> = status

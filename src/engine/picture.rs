@@ -192,11 +192,13 @@ impl Engine {
     }
 
     fn approvals(&self, member: &Member, now: Now) -> Vec<ApprovalView> {
-        member
+        let mut all: Vec<ApprovalView> = member
             .waiting
             .keys()
             .filter_map(|id| member.approval_view(id, now))
-            .collect()
+            .collect();
+        all.sort_by_key(|approval| approval.asked);
+        all
     }
 
     fn invites(&self, member: &Member, now: Wall) -> Vec<InviteView> {

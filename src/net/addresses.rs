@@ -96,6 +96,11 @@ impl Listening {
         self.of.len() < before && addr.ip.reach() != Reach::Loopback
     }
 
+    /// Whether one of the hosts at which others reach us is `ip`.
+    pub(crate) fn is_at(&self, ip: &Ip) -> bool {
+        self.of.iter().any(|(_, addr)| addr.ip == *ip)
+    }
+
     /// A listener has ended.
     pub(crate) fn end(&mut self, listener: ListenerId) {
         self.of.retain(|(of, _)| *of != listener);
@@ -135,6 +140,8 @@ mod tests {
 
         assert_eq!(listening.changed().map(|told| told.len()), Some(2));
         assert_eq!(listening.changed(), None);
+        assert!(listening.is_at(&Ip::V4([10, 0, 0, 1])));
+        assert!(!listening.is_at(&Ip::V4([10, 0, 0, 2])));
         assert!(listening.remove(listener, &"/ip4/10.0.0.1/tcp/1".parse().unwrap()));
         assert!(!listening.remove(listener, &"/ip4/127.0.0.1/tcp/1".parse().unwrap()));
         assert_eq!(listening.changed(), Some(Vec::new()));

@@ -1,8 +1,8 @@
 //! The one behaviour of the swarm: it decides what is spoken on a connection, and shows gossip only the
 //! connections it serves.
 //!
-//! Whether a connection has a member's lanes and gossip is decided when it is made, by whether its key is a
-//! member's, and never changes after that.
+//! Whether a connection has a member's lanes, gossip and identify is decided when it is made, by whether its key
+//! is a member's, and never changes after that.
 //!
 //! Gossip tells a peer its topics on the first connection only, keeps one queue for all connections of a peer,
 //! and so can go silent one way for ever when a peer returns while an older connection still stands, or when
@@ -30,9 +30,10 @@ use libp2p::multiaddr::Multiaddr;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerSelect, ConnectionId,
-    FromSwarm, NetworkBehaviour, NotifyHandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    FromSwarm, NetworkBehaviour, NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm, dummy,
 };
-use libp2p::{PeerId, mdns};
+use libp2p::{PeerId, identify, mdns};
 
 use crate::engine::address::{Ip, Reach};
 use crate::engine::event::{NetEvent, Path};
@@ -40,9 +41,15 @@ use crate::engine::ids::TopicId;
 use crate::engine::limits;
 use crate::net::addresses::Scope;
 use crate::net::convert::{ip_of, path_to, to_member, to_topic};
-use crate::net::gossip::{Budget, Gossip, GossipHandler, Inner, Install, ToHandler};
+use crate::net::gossip::{Budget, Gossip, GossipHandler, Inner, Install};
 use crate::net::lanes::{LaneHandler, LaneReport};
 use crate::net::streams::{Connection, Shared, lock};
+
+/// What is spoken on a connection: lanes with everybody, gossip and identify with members.
+pub(crate) type Handlers =
+    ConnectionHandlerSelect<ConnectionHandlerSelect<LaneHandler, GossipHandler>, MemberIdentify>;
+type MemberIdentify = Either<THandler<identify::Behaviour>, dummy::ConnectionHandler>;
+type ToHandlers = THandlerInEvent<Gate>;
 
 /// Times that gossip may be moved to one connection.
 const MOVES_MAX: u8 = 3;
@@ -65,6 +72,13 @@ pub(crate) enum GateEvent {
     Subscribed(TopicHash),
     /// What multicast DNS says.
     Mdns(mdns::Event),
+    /// A member says where it sees this node.
+    Observed {
+        /// Who says so.
+        by: PeerId,
+        /// The address, as far as `by` tells the truth.
+        at: Multiaddr,
+    },
 }
 
 /// A connection that is not let in.
@@ -86,6 +100,7 @@ pub(crate) struct Gate {
     shared: Arc<Shared>,
     scope: Scope,
     gossip: Gossip,
+    identify: identify::Behaviour,
     budget: Arc<Budget>,
     mdns: Option<mdns::tokio::Behaviour>,
     /// Inbound connections whose handshake goes on, by where they come from.
@@ -93,7 +108,7 @@ pub(crate) struct Gate {
     known: BTreeMap<ConnectionId, Known>,
     /// The connection of each peer that gossip sees.
     shown: BTreeMap<PeerId, ConnectionId>,
-    out: VecDeque<ToSwarm<GateEvent, ToHandler>>,
+    out: VecDeque<ToSwarm<GateEvent, ToHandlers>>,
 }
 
 /// A connection that stands.
@@ -113,14 +128,15 @@ impl Gate {
     pub(crate) fn new(
         shared: Arc<Shared>,
         scope: Scope,
-        gossip: Gossip,
-        budget: Arc<Budget>,
+        (gossip, budget): (Gossip, Arc<Budget>),
+        identify: identify::Behaviour,
         mdns: Option<mdns::tokio::Behaviour>,
     ) -> Self {
         Self {
             shared,
             scope,
             gossip,
+            identify,
             budget,
             mdns,
             pending: BTreeMap::new(),
@@ -274,19 +290,20 @@ impl Gate {
         id: ConnectionId,
         peer: PeerId,
         at: ConnectedPoint,
-    ) -> Result<ConnectionHandlerSelect<LaneHandler, GossipHandler>, ConnectionDenied> {
+    ) -> Result<Handlers, ConnectionDenied> {
         self.pending.remove(&id);
         let connection = self.admit(id, peer, at.clone()).map_err(|refused| {
             tracing::debug!(%peer, %refused, "a connection is refused");
             ConnectionDenied::new(refused)
         })?;
-        let inner = if connection.member {
-            self.show_instead(id, peer, &at)?
+        let (gossip, identify) = if connection.member {
+            let identify = handler_of(&mut self.identify, id, peer, &at)?;
+            (self.show_instead(id, peer, &at)?, Either::Left(identify))
         } else {
-            None
+            (None, Either::Right(dummy::ConnectionHandler))
         };
         let lanes = LaneHandler::new(connection, Arc::clone(&self.shared));
-        Ok(lanes.select(GossipHandler::new(inner)))
+        Ok(lanes.select(GossipHandler::new(gossip)).select(identify))
     }
 
     /// Makes a new connection the one that gossip sees of its peer.
@@ -299,39 +316,9 @@ impl Gate {
         if let Some(older) = self.shown.remove(&peer) {
             self.hide(older, peer, 0);
         }
-        let inner = self.gossip_handler(id, peer, at)?;
+        let inner = handler_of(&mut self.gossip, id, peer, at)?;
         self.shown.insert(peer, id);
         Ok(Some(inner))
-    }
-
-    fn gossip_handler(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        at: &ConnectedPoint,
-    ) -> Result<Inner, ConnectionDenied> {
-        match at {
-            ConnectedPoint::Dialer {
-                address,
-                role_override,
-                port_use,
-            } => self.gossip.handle_established_outbound_connection(
-                id,
-                peer,
-                address,
-                *role_override,
-                *port_use,
-            ),
-            ConnectedPoint::Listener {
-                local_addr,
-                send_back_addr,
-            } => self.gossip.handle_established_inbound_connection(
-                id,
-                peer,
-                local_addr,
-                send_back_addr,
-            ),
-        }
     }
 
     /// Tells gossip that a connection stands, and as the first of its peer, so that it tells its topics.
@@ -389,7 +376,7 @@ impl Gate {
         if !self.may_move_to(id, peer) {
             return false;
         }
-        let Ok(inner) = self.gossip_handler(id, peer, &at) else {
+        let Ok(inner) = handler_of(&mut self.gossip, id, peer, &at) else {
             return false;
         };
         self.announce(id, peer, &at);
@@ -397,7 +384,7 @@ impl Gate {
         self.out.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
             handler: NotifyHandler::One(id),
-            event: Either::Right(Install(Box::new(inner))),
+            event: Either::Left(Either::Right(Install(Box::new(inner)))),
         });
         true
     }
@@ -470,6 +457,45 @@ impl Gate {
         }
     }
 
+    /// What identify tells its handlers, and where members see this node. Their lists of addresses are not used:
+    /// only what a member signed as its own is dialled.
+    fn poll_identify(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<GateEvent, THandlerInEvent<Self>>> {
+        loop {
+            match self.identify.poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ToSwarm::GenerateEvent(identify::Event::Received {
+                    peer_id: by,
+                    info,
+                    ..
+                })) => {
+                    let at = info.observed_addr;
+                    return Poll::Ready(ToSwarm::GenerateEvent(GateEvent::Observed { by, at }));
+                }
+                Poll::Ready(ToSwarm::NotifyHandler {
+                    peer_id,
+                    handler,
+                    event,
+                }) => {
+                    return Poll::Ready(ToSwarm::NotifyHandler {
+                        peer_id,
+                        handler,
+                        event: Either::Right(Either::Left(event)),
+                    });
+                }
+                Poll::Ready(_) => {}
+            }
+        }
+    }
+
+    fn is_member(&self, id: ConnectionId) -> bool {
+        self.known
+            .get(&id)
+            .is_some_and(|known| known.connection.member)
+    }
+
     fn poll_mdns(&mut self, cx: &mut Context<'_>) -> Poll<GateEvent> {
         let Some(mdns) = &mut self.mdns else {
             return Poll::Pending;
@@ -487,7 +513,7 @@ impl Gate {
 }
 
 impl NetworkBehaviour for Gate {
-    type ConnectionHandler = ConnectionHandlerSelect<LaneHandler, GossipHandler>;
+    type ConnectionHandler = Handlers;
     type ToSwarm = GateEvent;
 
     fn handle_pending_inbound_connection(
@@ -556,7 +582,13 @@ impl NetworkBehaviour for Gate {
             if self.shown.get(&peer) == Some(&id) {
                 self.announce(id, peer, established.endpoint);
             }
+            if self.is_member(id) {
+                self.identify.on_swarm_event(event);
+            }
         } else if let FromSwarm::ConnectionClosed(closed) = event {
+            if self.is_member(closed.connection_id) {
+                self.identify.on_swarm_event(event);
+            }
             self.close(closed.connection_id, closed.cause.map(ToString::to_string));
         } else if let FromSwarm::ListenFailure(failure) = event {
             self.pending.remove(&failure.connection_id);
@@ -572,12 +604,16 @@ impl NetworkBehaviour for Gate {
         event: THandlerOutEvent<Self>,
     ) {
         match event {
-            Either::Left(LaneReport::Farewell) => self.drop_connection(id, peer),
-            Either::Left(LaneReport::Flood) => {
+            Either::Left(Either::Left(LaneReport::Farewell)) => self.drop_connection(id, peer),
+            Either::Left(Either::Left(LaneReport::Flood)) => {
                 tracing::warn!(%peer, "closed for saying too much unproven");
                 self.drop_connection(id, peer);
             }
-            Either::Right(event) => self.on_gossip(id, peer, event),
+            Either::Left(Either::Right(event)) => self.on_gossip(id, peer, event),
+            Either::Right(Either::Left(event)) => {
+                self.identify.on_connection_handler_event(peer, id, event);
+            }
+            Either::Right(Either::Right(never)) => match never {},
         }
     }
 
@@ -588,6 +624,35 @@ impl NetworkBehaviour for Gate {
         if let Poll::Ready(event) = self.poll_gossip(cx) {
             return Poll::Ready(ToSwarm::GenerateEvent(event));
         }
+        if let Poll::Ready(event) = self.poll_identify(cx) {
+            return Poll::Ready(event);
+        }
         self.poll_mdns(cx).map(ToSwarm::GenerateEvent)
+    }
+}
+
+/// What `behaviour` speaks on a connection.
+fn handler_of<B: NetworkBehaviour>(
+    behaviour: &mut B,
+    id: ConnectionId,
+    peer: PeerId,
+    at: &ConnectedPoint,
+) -> Result<THandler<B>, ConnectionDenied> {
+    match at {
+        ConnectedPoint::Dialer {
+            address,
+            role_override,
+            port_use,
+        } => behaviour.handle_established_outbound_connection(
+            id,
+            peer,
+            address,
+            *role_override,
+            *port_use,
+        ),
+        ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        } => behaviour.handle_established_inbound_connection(id, peer, local_addr, send_back_addr),
     }
 }

@@ -3,7 +3,6 @@
 //! Messages carry no author; who wrote them and whether they are good is the engine's business. A message's
 //! name is the hash of topic and content.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -295,9 +294,6 @@ impl ConnectionHandler for GossipHandler {
         }
     }
 }
-
-/// What the two handlers of a connection are told.
-pub(crate) type ToHandler = Either<Infallible, Install>;
 
 #[cfg(test)]
 mod tests {

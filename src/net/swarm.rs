@@ -303,11 +303,20 @@ impl Driver {
                 self.on_gossip(name, from, &topic, data);
             }
             GateEvent::Subscribed(topic) => self.resend(&topic),
+            GateEvent::Observed { by, at } => self.on_observed(by, &at),
             GateEvent::Mdns(event) => {
                 for event in self.neighbours.update(event) {
                     self.report(event);
                 }
             }
+        }
+    }
+
+    /// Tells the log where a member sees this node: at no address of ours, a router translates between.
+    fn on_observed(&self, by: PeerId, at: &Multiaddr) {
+        if let Some(addr) = from_multiaddr(at) {
+            let translated = !self.listening.is_at(&addr.ip);
+            tracing::info!(%by, %addr, translated, "a member sees this node there");
         }
     }
 

@@ -9,6 +9,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
+use libp2p::swarm::SwarmEvent;
+
 use super::*;
 use crate::engine::address::Transport;
 use crate::engine::effect::Verdict;
@@ -394,6 +397,69 @@ fn config(seed: u8) -> NetConfig {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_learns_by_identify_where_it_is_seen_and_no_listen_address() {
+    let a = Node::start(1).await;
+    a.net
+        .perform(NetEffect::SetMembers(BTreeSet::from([member_of(2)])));
+    let info = identified(2, &a).await.unwrap();
+    assert!(
+        info.agent_version.starts_with("collab-p2p/"),
+        "{}",
+        info.agent_version
+    );
+    assert_eq!(info.listen_addrs, []);
+    assert!(
+        info.observed_addr
+            .to_string()
+            .starts_with("/ip4/127.0.0.1/tcp/")
+    );
+    assert_eq!(info.protocol_version, PROTOCOL);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_learns_nothing_by_identify() {
+    let a = Node::start(1).await;
+    assert!(identified(2, &a).await.is_none());
+}
+
+/// What bare libp2p with a member's or a stranger's key gets from `node` by identify.
+async fn identified(seed: u8, node: &Node) -> Option<identify::Info> {
+    let key = identity::Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+    let asks = identify::Behaviour::new(identify::Config::new("test".to_owned(), key.public()));
+    let mut swarm = Swarm::new(
+        transport::build(&key).unwrap(),
+        asks,
+        key.public().to_peer_id(),
+        Config::with_tokio_executor(),
+    );
+    let [addr] = node.over(Transport::Tcp)[..] else {
+        panic!("the node listens on TCP");
+    };
+    swarm.dial(convert::to_multiaddr(&addr)).unwrap();
+    let answer = async {
+        loop {
+            match swarm.next().await.unwrap() {
+                SwarmEvent::Behaviour(identify::Event::Received { info, .. }) => return Some(info),
+                SwarmEvent::Behaviour(identify::Event::Error { .. })
+                | SwarmEvent::ConnectionClosed { .. } => return None,
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), answer)
+        .await
+        .unwrap()
+}
+
+fn member_of(seed: u8) -> MemberId {
+    MemberId(
+        ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
+            .verifying_key()
+            .to_bytes(),
+    )
+}
+
 async fn members() -> (Node, Node) {
     let (a, b) = (Node::start(1).await, Node::start(2).await);
     a.know([&a, &b]);
@@ -445,15 +511,10 @@ async fn heard(from: &Node, to: &mut Node) -> bool {
 impl Node {
     async fn start(seed: u8) -> Self {
         let (net, events) = Net::start(config(seed)).unwrap();
-        let id = MemberId(
-            ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
-                .verifying_key()
-                .to_bytes(),
-        );
         let mut node = Self {
             net,
             events,
-            id,
+            id: member_of(seed),
             addrs: Vec::new(),
             seen: VecDeque::new(),
         };

@@ -8,7 +8,7 @@ use crate::engine::command::{
 };
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
-use crate::engine::ids::TerminalId;
+use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::terminal::input::encode_paste;
 use crate::engine::terminal::screen::{Modes, Screen};
 use crate::engine::time::{Mono, Now};
@@ -38,6 +38,9 @@ const HELD_FOR: Duration = Duration::from_millis(25);
 
 /// A node that does not stop is left alone after so long.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A card that speaks of somebody else than a moment ago is answered only after this time.
+const UNSETTLED: Duration = Duration::from_millis(700);
 
 /// What the world should do.
 #[derive(Debug, PartialEq)]
@@ -111,6 +114,10 @@ pub(super) struct App {
     resize_due: Option<Mono>,
     held_until: Option<Mono>,
     leaving: Option<(UiEnd, Mono)>,
+    /// To whom the card offers to give control.
+    offered: Option<MemberId>,
+    /// Until then the card has just spoken of somebody else.
+    unsettled_until: Mono,
 }
 
 impl App {
@@ -142,6 +149,8 @@ impl App {
             resize_due: None,
             held_until: None,
             leaving: None,
+            offered: None,
+            unsettled_until: Mono::default(),
         }
     }
 
@@ -584,12 +593,30 @@ impl App {
         Vec::new()
     }
 
-    /// Gives control to who asked first; with nobody asking, the person chooses.
+    /// Notes whom the card that is painted now names first.
+    pub(super) fn offers(&mut self, view: &View, now: Now) {
+        let first = self.asks_first(view);
+        if first != self.offered {
+            if self.offered.is_some() {
+                self.unsettled_until = now.mono + UNSETTLED;
+            }
+            self.offered = first;
+        }
+    }
+
+    fn asks_first(&self, view: &View) -> Option<MemberId> {
+        let terminal = self.terminal(view)?;
+        terminal.control.requests.first().copied()
+    }
+
+    /// Gives control to who asked first, if the person has read so; with nobody asking, the person chooses.
     fn grant(&mut self, view: &View, now: Now) -> Vec<Action> {
-        let first = self
-            .terminal(view)
-            .and_then(|terminal| terminal.control.requests.first());
-        let Some(to) = first.copied() else {
+        let first = self.asks_first(view);
+        if first.is_some() && (first != self.offered || now.mono < self.unsettled_until) {
+            self.say("the question has just changed: read it again", true, now);
+            return Vec::new();
+        }
+        let Some(to) = first else {
             if self.pane != Some(Pane::People) {
                 self.toggle(Pane::People, view);
             }

@@ -7,6 +7,7 @@ use ratatui::widgets::{Block, Widget};
 
 use crate::engine::capability::Role;
 use crate::engine::command::{Active, Command, ControlCommand, Typing};
+use crate::engine::ids::MemberId;
 use crate::engine::time::Now;
 use crate::engine::view::{ApprovalView, Kind, ParticipantView, TerminalView, View};
 use crate::ui::keys::Key;
@@ -17,7 +18,15 @@ use crate::ui::words;
 /// The pane's own state.
 #[derive(Debug, Default)]
 pub(super) struct People {
-    chosen: usize,
+    /// A person, not a place in the list: the list changes as others come, go and rename themselves, and nobody
+    /// may come to stand where the person at the keys points.
+    chosen: Option<Chosen>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    Newcomer(MemberId),
+    Member(MemberId),
 }
 
 /// What a key in the pane leads to.
@@ -36,6 +45,15 @@ enum Entry<'a> {
     Member(&'a ParticipantView),
 }
 
+impl Entry<'_> {
+    fn chosen(&self) -> Chosen {
+        match self {
+            Self::Newcomer(one) => Chosen::Newcomer(one.member),
+            Self::Member(one) => Chosen::Member(one.id),
+        }
+    }
+}
+
 fn entries(view: &View) -> Vec<Entry<'_>> {
     let newcomers = view.approvals.iter().map(Entry::Newcomer);
     newcomers
@@ -49,29 +67,40 @@ impl People {
         let asks = |one: &ParticipantView| {
             terminal.is_some_and(|terminal| terminal.control.requests.contains(&one.id))
         };
-        let chosen = entries(view).iter().position(|entry| match entry {
+        let entries = entries(view);
+        let waits = entries.iter().find(|entry| match entry {
             Entry::Newcomer(_) => true,
             Entry::Member(one) => asks(one),
         });
         Self {
-            chosen: chosen.unwrap_or(0),
+            chosen: waits.or(entries.first()).map(Entry::chosen),
         }
+    }
+
+    /// Where the chosen one stands now; none who has gone is chosen.
+    fn place(&self, entries: &[Entry<'_>]) -> Option<usize> {
+        let chosen = self.chosen?;
+        entries.iter().position(|entry| entry.chosen() == chosen)
     }
 
     pub(super) fn key(&mut self, key: Key, view: &View, terminal: Option<&TerminalView>) -> Choice {
         let entries = entries(view);
         let last = entries.len().saturating_sub(1);
-        self.chosen = self.chosen.min(last);
+        let place = self.place(&entries);
+        let mut choose = |place: usize| self.chosen = entries.get(place).map(Entry::chosen);
         match key {
-            Key::Up | Key::Char('k') => self.chosen = self.chosen.saturating_sub(1),
-            Key::Down | Key::Char('j') => self.chosen = self.chosen.saturating_add(1).min(last),
-            Key::Home => self.chosen = 0,
-            Key::End => self.chosen = last,
+            Key::Up | Key::Char('k') => choose(place.map_or(last, |at| at.saturating_sub(1))),
+            Key::Down | Key::Char('j') => {
+                choose(place.map_or(0, |at| at.saturating_add(1).min(last)));
+            }
+            Key::Home => choose(0),
+            Key::End => choose(last),
             Key::Escape | Key::Char('q') => return Choice::Close,
             Key::Char(letter @ ('a' | 'd' | 'g')) => {
-                return entries.get(self.chosen).map_or(Choice::Stay, |entry| {
-                    decide(letter, entry, view, terminal).unwrap_or(Choice::Stay)
-                });
+                let entry = place.and_then(|at| entries.get(at));
+                return entry
+                    .and_then(|entry| decide(letter, entry, view, terminal))
+                    .unwrap_or(Choice::Stay);
             }
             Key::Char(_)
             | Key::Ctrl(_)
@@ -110,8 +139,8 @@ impl People {
         block.render(area, &mut drawn);
         let entries = entries(view);
         let visible = usize::from(inner.height / ENTRY_ROWS).max(1);
-        let chosen = self.chosen.min(entries.len().saturating_sub(1));
-        let first = chosen.saturating_add(1).saturating_sub(visible);
+        let chosen = self.place(&entries);
+        let first = chosen.map_or(0, |at| at.saturating_add(1).saturating_sub(visible));
         let mut y = inner.y;
         for (index, entry) in entries.iter().enumerate().skip(first).take(visible) {
             for line in lines(entry, view, terminal, now, theme) {
@@ -120,7 +149,7 @@ impl People {
                     y = y.saturating_add(1);
                 }
             }
-            if index == chosen {
+            if Some(index) == chosen {
                 let top = y.saturating_sub(ENTRY_ROWS);
                 drawn.set_style(
                     Rect {
@@ -392,6 +421,36 @@ mod tests {
     }
 
     #[test]
+    fn nobody_comes_to_stand_where_the_chosen_one_stood() {
+        let mut view = sample::host_view();
+        view.approvals = vec![sample::approval("alice")];
+        let mut people = People::open(&view, None);
+
+        let mut eve = sample::approval("eve");
+        eve.member = sample::member(1);
+        "of eve".clone_into(&mut eve.id);
+        view.approvals.insert(0, eve);
+        let Choice::Command(Command::Approve { approval }, _) =
+            people.key(Key::Char('a'), &view, None)
+        else {
+            panic!("a command")
+        };
+        assert_eq!(approval, view.approvals[1].id);
+
+        view.approvals.remove(1);
+        for letter in ['a', 'd', 'g'] {
+            let terminal = view.terminals.first();
+            let choice = people.key(Key::Char(letter), &view, terminal);
+            assert_eq!(choice, Choice::Stay, "{letter}");
+        }
+        people.key(Key::Down, &view, None);
+        let choice = people.key(Key::Char('a'), &view, None);
+        assert!(
+            matches!(choice, Choice::Command(Command::Approve { approval }, _) if approval == "of eve")
+        );
+    }
+
+    #[test]
     fn the_chosen_one_stays_in_sight() {
         let mut view = sample::host_view();
         for number in 4..40 {
@@ -401,7 +460,7 @@ mod tests {
                 Role::Viewer,
             ));
         }
-        let mut people = People::default();
+        let mut people = People::open(&view, None);
         for _ in 0..30 {
             people.key(Key::Down, &view, None);
         }

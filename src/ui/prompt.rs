@@ -6,6 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Widget};
 
+use crate::engine::ids::MemberId;
 use crate::engine::view::{Phase, Picture, TerminalView, View};
 use crate::ui::layout::Size;
 use crate::ui::prefix::Prefix;
@@ -30,15 +31,13 @@ pub(super) fn questions(
         .unwrap_or_default();
     let mut questions: Vec<String> = Vec::new();
     for (index, asks) in requests.iter().enumerate() {
-        let name = words::name_of(view, asks);
+        let name = participant_with_key(view, asks);
         let answer = if index == 0 {
             format!("{prefix} g gives it, {prefix} p then d refuses.")
         } else {
             format!("{prefix} p decides.")
         };
-        questions.push(format!(
-            "{name} asks for control of this terminal. {answer}"
-        ));
+        questions.push(format!("{name} asks for control. {answer}"));
     }
     questions.extend(view.approvals.iter().map(|newcomer| {
         let name = text::name(&newcomer.name, 24);
@@ -49,6 +48,15 @@ pub(super) fn questions(
         )
     }));
     questions
+}
+
+/// Names are chosen freely; who gets the keys is told by the key.
+fn participant_with_key(view: &View, id: &MemberId) -> String {
+    let name = view.participants.iter().find(|one| one.id == *id);
+    let name = name.map_or_else(String::new, |one| text::name(&one.name, 24));
+    format!("{name} (key {})", id.short())
+        .trim_start()
+        .to_owned()
 }
 
 /// The card of questions; none without any.
@@ -215,7 +223,7 @@ mod tests {
             rows(&drawn),
             [
                 "┌ collab-p2p asks ─────────────────────────────────┐",
-                "│ bob asks for control of this terminal. Ctrl-] g  │",
+                "│ bob (key 0202020202) asks for control. Ctrl-] g  │",
                 "│ gives it, Ctrl-] p then d refuses.               │",
                 "│ mallory\\u{1b}[2J (key 0909090909) wants to join  │",
                 "│ as editor. Ctrl-] p, then a lets in, d refuses.  │",

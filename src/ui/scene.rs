@@ -34,6 +34,7 @@ impl App {
         }
         let cursor_row = caret.map_or(0, |caret| caret.y);
         let questions = prompt::questions(view, terminal, self.prefix);
+        self.offers(view, now);
         let mut covered = Vec::new();
         for card in self.cards(view, screen, &questions, cursor_row) {
             covered.push(*card.area());

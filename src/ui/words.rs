@@ -56,12 +56,21 @@ pub(super) fn participant<'a>(view: &'a View, id: &MemberId) -> Option<&'a Parti
         .find(|participant| participant.id == *id)
 }
 
-/// A member's name, or the front of its key where the name is not known.
+/// A member's name; with the front of its key where another has the same; that alone where the name is not known.
 pub(super) fn name_of(view: &View, id: &MemberId) -> String {
-    participant(view, id)
-        .map(|participant| text::name(&participant.name, NAME_COLS))
+    let named = |one: &ParticipantView| text::name(&one.name, NAME_COLS);
+    let Some(name) = participant(view, id)
+        .map(named)
         .filter(|name| !name.trim().is_empty())
-        .unwrap_or_else(|| id.short())
+    else {
+        return id.short();
+    };
+    let mut others = view.participants.iter().filter(|one| one.id != *id);
+    if others.any(|one| named(one).to_lowercase() == name.to_lowercase()) {
+        format!("{name} ({})", id.short())
+    } else {
+        name
+    }
 }
 
 /// Who is there: in words, the person first, and how many.
@@ -187,6 +196,16 @@ mod tests {
     use super::*;
     use crate::engine::time::{Mono, Wall};
     use crate::ui::sample;
+
+    #[test]
+    fn who_has_the_name_of_another_is_told_by_the_key() {
+        let mut view = sample::view();
+        let (bob, eve) = (view.participants[1].id, view.participants[2].id);
+        assert_eq!(name_of(&view, &eve), "eve");
+        view.participants[2].name = "Bob".to_owned();
+        assert_eq!(name_of(&view, &eve), format!("Bob ({})", eve.short()));
+        assert_eq!(name_of(&view, &bob), format!("bob ({})", bob.short()));
+    }
 
     #[test]
     fn the_standing_follows_the_lease() {

@@ -323,6 +323,23 @@ impl User {
         });
     }
 
+    /// Waits until `control status` says that `name` asks, and by which key.
+    #[track_caller]
+    pub(crate) fn finds_asking(&self, name: &str) {
+        eventually(
+            &format!("{} finds that {name} asks", self.name),
+            SOON,
+            || {
+                let status = self.does(&["control", "status"]);
+                let asks = |line: &str| {
+                    line.starts_with(&format!("{name} (key "))
+                        && line.ends_with(") asks for control")
+                };
+                status.lines().any(asks).then_some(()).ok_or(status)
+            },
+        );
+    }
+
     /// Every file below this user's state folder.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         files_below(&self.state())

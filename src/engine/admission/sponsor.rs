@@ -644,9 +644,11 @@ fn denial(reason: Reason) -> Refusal {
             Refusal::NotSponsor { hints: Vec::new() }
         }
         Reason::BadJoin => Refusal::Denied("the Join does not fit its invitation"),
-        Reason::BrokenChain | Reason::Widened | Reason::RankAboveRole | Reason::LooseGrant => {
-            Refusal::Denied("the chain of grants does not hold")
-        }
+        Reason::BrokenChain
+        | Reason::Widened
+        | Reason::RankAboveRole
+        | Reason::MoreThanRole
+        | Reason::LooseGrant => Refusal::Denied("the chain of grants does not hold"),
         Reason::WrongAudience => Refusal::Denied("the invitation is for another person"),
         Reason::WrongKind | Reason::NoPrincipal => {
             Refusal::Denied("the invitation does not fit a person, or a program")

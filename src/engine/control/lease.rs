@@ -240,7 +240,7 @@ pub struct LeaseView {
     pub number: u64,
     /// What is left of the lease.
     pub remaining: Duration,
-    /// Open questions, in the order of the members' ids.
+    /// Open questions, the oldest first.
     pub prompts: Vec<Prompt>,
     /// Who has forbidden leases.
     pub locked: Option<MemberId>,
@@ -259,6 +259,8 @@ pub struct LeaseHost {
     lock: Option<Lock>,
     attachments: u64,
     attached: BTreeMap<MemberId, Attachment>,
+    /// Questions put to the person so far.
+    asked: u64,
     requests: BTreeMap<MemberId, Request>,
     /// When each member's requests came before the person in the last minute.
     questions: BTreeMap<MemberId, VecDeque<Mono>>,
@@ -315,12 +317,16 @@ enum Answer {
 
 #[derive(Debug)]
 struct Request {
+    /// Its place among all questions.
+    turn: u64,
     since: Mono,
     duration_s: Option<u32>,
 }
 
 #[derive(Debug)]
 struct PendingOrder {
+    /// Its place among all questions.
+    turn: u64,
     since: Mono,
     challenge: [u8; 16],
     number: u64,
@@ -341,6 +347,7 @@ impl LeaseHost {
             lock: None,
             attachments: 0,
             attached: BTreeMap::new(),
+            asked: 0,
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
             orders: BTreeMap::new(),
@@ -607,8 +614,13 @@ impl LeaseHost {
         attachment.request = request;
         match self.judge_request(from, first_key, at) {
             Judgement::Grant => {
-                let duration_s = duration_s.unwrap_or(LEASE_AUTO_S);
-                self.grant(from, duration_s, self.place.host, at, out);
+                self.grant(
+                    from,
+                    at_most(duration_s, LEASE_AUTO_S),
+                    self.place.host,
+                    at,
+                    out,
+                );
             }
             Judgement::Holds => {
                 self.set_answer(
@@ -633,9 +645,11 @@ impl LeaseHost {
                 self.repeat_answer(from, at.now, out);
             }
             Judgement::Ask => {
+                self.asked += 1;
                 self.requests.insert(
                     from,
                     Request {
+                        turn: self.asked,
                         since: at.now,
                         duration_s,
                     },
@@ -974,9 +988,11 @@ impl LeaseHost {
         }
         self.forget_order(from, out);
         let (number, challenge, action) = (order.number, order.challenge, order.action);
+        self.asked += 1;
         self.orders.insert(
             from,
             PendingOrder {
+                turn: self.asked,
                 since: at.now,
                 challenge,
                 number,
@@ -1108,18 +1124,25 @@ impl LeaseHost {
     }
 
     fn prompts(&self) -> Vec<Prompt> {
-        let asked = self.requests.iter().map(|(who, request)| Prompt {
-            who: *who,
-            asked: Asked::Lease {
-                duration_s: request.duration_s,
-            },
+        let asked = self.requests.iter().map(|(who, request)| {
+            let duration_s = request.duration_s;
+            (request.turn, *who, Asked::Lease { duration_s })
         });
-        let ordered = self.orders.iter().map(|(who, order)| Prompt {
-            who: *who,
-            asked: Asked::Order(order.action),
-        });
-        asked.chain(ordered).collect()
+        let ordered = self
+            .orders
+            .iter()
+            .map(|(who, order)| (order.turn, *who, Asked::Order(order.action)));
+        let mut all: Vec<_> = asked.chain(ordered).collect();
+        all.sort_by_key(|(turn, ..)| *turn);
+        all.into_iter()
+            .map(|(_, who, asked)| Prompt { who, asked })
+            .collect()
     }
+}
+
+/// What somebody asks for, within what is given when the person who decides says nothing of the time.
+fn at_most(asked: Option<u32>, usual: u32) -> u32 {
+    asked.map_or(usual, |asked| asked.min(usual))
 }
 
 fn outcome(result: Result<(), Refusal>) -> OrderOutcome {
@@ -1143,7 +1166,7 @@ impl LeaseHost {
             .requests
             .get(&to)
             .and_then(|request| request.duration_s);
-        let duration_s = duration_s.or(asked).unwrap_or(LEASE_DEFAULT_S);
+        let duration_s = duration_s.unwrap_or_else(|| at_most(asked, LEASE_DEFAULT_S));
         self.grant(to, duration_s, self.place.host, at, out);
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::engine::limits::{LEASE_AUTO_S, LEASE_DEFAULT_S};
 
 const AUTO: HostSettings = settings(true, true);
 const ASK: HostSettings = settings(false, true);
@@ -773,6 +774,51 @@ fn a_release_waits_until_what_was_typed_is_taken() {
         account,
     };
     assert!(world.nodes[0].events.contains(&ended));
+}
+
+#[test]
+fn questions_stand_in_the_order_in_which_they_came() {
+    for first in 0..3 {
+        let mut world = World::new(10, 0, ASK);
+        let order = [first, (first + 1) % 3, (first + 2) % 3];
+        for who in order {
+            world.member(who, SenderInput::Request { duration_s: None });
+            world.second();
+        }
+        let asked = world.host.view(world.now).prompts;
+        let asked: Vec<_> = asked.iter().map(|prompt| prompt.who).collect();
+        assert_eq!(asked, order.map(|who| world.id(who)));
+    }
+}
+
+#[test]
+fn who_asks_gets_no_longer_lease_than_is_usual_unless_the_person_says_so() {
+    let day = Some(24 * 3600);
+    let mut world = World::new(10, 0, AUTO);
+    world.member(1, SenderInput::Request { duration_s: day });
+    world.second();
+    let left = world.nodes[1].sender.held(world.now).unwrap().1;
+    assert!(left <= Duration::from_secs(LEASE_AUTO_S.into()), "{left:?}");
+
+    for (said, most) in [(None, LEASE_DEFAULT_S), (Some(7200), 7200)] {
+        let mut world = World::new(10, 0, ASK);
+        world.member(0, SenderInput::Request { duration_s: day });
+        world.second();
+        let to = world.id(0);
+        world
+            .person(Person::Grant {
+                to,
+                duration_s: said,
+            })
+            .unwrap();
+        world.second();
+        let left = world.nodes[0].sender.held(world.now).unwrap().1;
+        let most = Duration::from_secs(most.into());
+        assert!(
+            left <= most && left + Duration::from_secs(5) > most,
+            "{left:?}"
+        );
+    }
 }
 
 #[test]

@@ -46,6 +46,9 @@ pub enum Reason {
     /// The role's name promises less than the rank gives.
     #[error("its rank is above its role")]
     RankAboveRole,
+    /// The role's name promises less than the capabilities give.
+    #[error("it gives more than its role's name says")]
+    MoreThanRole,
     /// No effective grant with that hash is in its past.
     #[error("it names no grant in its past")]
     UnknownGrant,
@@ -454,7 +457,13 @@ fn check_preset(grant: &Grant) -> Result<(), Reason> {
     if grant.rank < grant.role.rank() {
         return Err(Reason::RankAboveRole);
     }
-    Ok(())
+    let within = grant.role.capabilities().covers(grant.capabilities);
+    // What an agent may do is what its grant adds to the preset; it is shown as an agent all the same.
+    if within || grant.role == Role::Agent {
+        Ok(())
+    } else {
+        Err(Reason::MoreThanRole)
+    }
 }
 
 fn is_left<'a>(

@@ -161,9 +161,17 @@ fn a_grant_that_widens_has_no_effect() {
 
     let wide = Grant {
         capabilities: Capabilities::ALL,
-        ..viewer_grant(9)
+        ..Grant::invitation(invite(9).id(), Role::Agent, Asking::Auto, None, None)
     };
     assert_eq!(verdict(wide), Verdict::Void(Reason::Widened));
+    let more_than_it_says = Grant {
+        capabilities: editor_grant(9).capabilities,
+        ..viewer_grant(9)
+    };
+    assert_eq!(
+        verdict(more_than_it_says),
+        Verdict::Void(Reason::MoreThanRole)
+    );
     assert_eq!(verdict(editor_grant(9)), Verdict::Void(Reason::Widened));
     let mislabelled = Grant {
         role: Role::Agent,

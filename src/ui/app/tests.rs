@@ -167,7 +167,7 @@ fn control_goes_over_and_back_by_keys_alone() {
     host.learns(|view| view.terminals[0].control.requests = vec![sample::member(2)]);
     assert!(
         host.text()
-            .contains("bob asks for control of this terminal."),
+            .contains("bob (key 0202020202) asks for control."),
         "{}",
         host.text()
     );
@@ -191,6 +191,50 @@ fn control_goes_over_and_back_by_keys_alone() {
     assert_eq!(viewer.asks(b"x"), [input(b"x")]);
     assert_eq!(host.asks(b"\x1dt"), [control(ControlCommand::Take)]);
     assert_eq!(viewer.asks(b"\x1dr"), [control(ControlCommand::Release)]);
+}
+
+#[test]
+fn control_is_given_to_nobody_but_whom_the_card_has_named() {
+    let mut host = Person::host();
+    host.learns(|view| view.terminals[0].control.requests = vec![sample::member(2)]);
+    assert!(
+        host.text().contains("bob (key 0202020202) asks"),
+        "{}",
+        host.text()
+    );
+
+    host.learns(|view| {
+        view.terminals[0].control.requests = vec![sample::member(3), sample::member(2)];
+    });
+    assert_eq!(
+        host.asks(b"\x1dg"),
+        [],
+        "eve's question was not painted yet"
+    );
+    assert!(
+        host.text().contains("eve (key 0303030303) asks"),
+        "{}",
+        host.text()
+    );
+    assert_eq!(host.asks(b"\x1dg"), [], "eve's question was not read yet");
+    assert!(host.status().contains("read it again"), "{}", host.status());
+
+    host.learns(|view| view.terminals[0].control.requests = Vec::new());
+    host.sees();
+    host.learns(|view| view.terminals[0].control.requests = vec![sample::member(3)]);
+    host.sees();
+    assert_eq!(
+        host.asks(b"\x1dg"),
+        [],
+        "a gap between two questions changes nothing"
+    );
+
+    host.waits(Duration::from_secs(1));
+    let grant = ControlCommand::Grant {
+        to: sample::member(3),
+        duration: None,
+    };
+    assert_eq!(host.asks(b"\x1dg"), [control(grant)]);
 }
 
 #[test]
