@@ -12,8 +12,8 @@ use crate::engine::entropy::Entropy;
 use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, HEARTBEAT, HELLO,
-    PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, FINISHED_ONCE,
+    HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -211,9 +211,6 @@ pub struct Connections {
     /// Dials after a failure, in the last minute.
     redials: VecDeque<Mono>,
 }
-
-/// A second admission with a peer within this time is a failure: it should have said hello after the first.
-const FINISHED_ONCE: std::time::Duration = ms(10_000);
 
 /// A dial that neither led to a connection nor failed is given up after so long.
 const DIAL_GIVEN_UP: std::time::Duration = ms(10_000);
@@ -1139,6 +1136,64 @@ mod tests {
         );
 
         assert_eq!(dials(&out), 1);
+    }
+
+    #[test]
+    fn who_finishes_one_admission_after_the_other_is_dialled_ever_more_rarely() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        handle(
+            &mut here,
+            LinkInput::Wanted([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
+
+        // As a member would, the peer ends each admission well, and then shows no member's lanes again.
+        let (mut now, mut dialled) = (Mono(0), Vec::new());
+        while now < Mono(9_000_000) && dialled.len() < 100 {
+            assert_eq!(dials(&out), 1);
+            out.clear();
+            dialled.push(now);
+            let conn = ConnId(dialled.len() as u64);
+            let connected = LinkInput::Connected {
+                conn,
+                peer: GREATER,
+                outbound: true,
+                path: Path::Lan,
+                member: false,
+            };
+            handle(&mut here, connected, now, &mut out);
+            let welcome = true;
+            handle(
+                &mut here,
+                LinkInput::Finished { conn, welcome },
+                now,
+                &mut out,
+            );
+            let ended = &Ended::Finished;
+            out.clear();
+            handle(
+                &mut here,
+                LinkInput::Disconnected { conn, ended },
+                now,
+                &mut out,
+            );
+            if dials(&out) == 0 {
+                now = here.deadline().unwrap();
+                handle(&mut here, LinkInput::Tick, now, &mut out);
+            }
+        }
+
+        let again: Vec<Mono> = vec![
+            Mono(0),
+            Mono(0),
+            Mono(0) + pause(1),
+            Mono(0) + pause(1) + pause(2),
+        ];
+        assert_eq!(dialled[..4], again, "only the first is followed at once");
+        assert!(dialled.len() <= 8, "{dialled:?}");
     }
 
     #[test]

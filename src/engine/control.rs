@@ -303,8 +303,8 @@ pub enum Denial {
     /// The host's person has just taken control.
     #[error("the host has just taken control")]
     Paused,
-    /// Too many requests wait.
-    #[error("too many requests wait at the host")]
+    /// Too many requests wait, or this member has asked too often in the last minute.
+    #[error("too many requests at the host; try again in a minute")]
     Busy,
     /// The terminal is closed.
     #[error("the terminal is closed")]

@@ -290,7 +290,7 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let members = effective(&member.replica);
+        let members = effective(&member.replica, context.now.wall);
         let came: Vec<MemberId> = members.difference(&member.announced).copied().collect();
         let went: Vec<MemberId> = member.announced.difference(&members).copied().collect();
         member.announced.clone_from(&members);
