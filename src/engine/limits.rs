@@ -294,7 +294,9 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 // --- net ---
 
-/// Largest message on a screen stream: the largest frame, its stamp and signature.
+/// Largest message on a screen stream from who asks for the screen.
+pub const SCREEN_ASK_BYTES_MAX: usize = 4 * 1024;
+/// Largest message on a screen stream from who has the screen: the largest frame, its stamp and signature.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
 pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
