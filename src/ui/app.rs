@@ -544,15 +544,21 @@ impl App {
         vec![Action::Ask(command, Purpose::Leave)]
     }
 
+    /// Copies the ticket that the block shows, as long as it is good; else the newest. Which one is said: they may
+    /// let in with different roles.
     fn copy_ticket(&mut self, view: &View, now: Now) -> Vec<Action> {
-        let usable = view.invites.iter().filter(|invite| invite.open);
-        let newest = usable
-            .filter(|invite| invite.ticket.is_some())
-            .max_by_key(|invite| invite.created);
-        match newest.and_then(|invite| invite.ticket.clone()) {
-            Some(ticket) => {
+        let usable = || {
+            let open = view.invites.iter().filter(|invite| invite.open);
+            open.filter_map(|invite| Some((invite, invite.ticket.as_deref()?)))
+        };
+        let words = || self.share_block.iter().flat_map(|line| line.split(' '));
+        let is_shown = |ticket: &str| words().any(|word| word == ticket);
+        let shown = usable().find(|(_, ticket)| is_shown(ticket));
+        match shown.or_else(|| usable().max_by_key(|(invite, _)| invite.created)) {
+            Some((invite, ticket)) => {
+                let (role, ticket) = (invite.role, ticket.to_owned());
                 self.say(
-                    "the ticket is in the clipboard, if your terminal allows it",
+                    format!("the {role} ticket is in the clipboard, if your terminal allows it"),
                     false,
                     now,
                 );

@@ -150,11 +150,18 @@ pub(super) fn draw_share_block(
     card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
 }
 
-/// Lines cut into rows at the window's edge, exactly, so that what is copied is whole.
+/// Lines cut into rows at the window's edge, exactly, so that what is copied is whole. A command to join that
+/// needs several rows has its ticket in quotes: selected with the mouse it holds line ends, which a shell takes
+/// within quotes only, and which a ticket may contain.
 pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
     let mut rows = Vec::new();
     for line in lines {
-        let line = text::shown(line);
+        let mut line = text::shown(line);
+        if let Some((command, ticket)) = line.split_once(" join ")
+            && text::width(&line) > cols
+        {
+            line = format!("{command} join '{ticket}'");
+        }
         let mut rest = line.as_str();
         while text::head(rest, cols).len() < rest.len() && cols >= 2 {
             let (row, after) = rest
@@ -267,14 +274,24 @@ mod tests {
 
     #[test]
     fn the_ticket_is_whole_and_starts_at_the_first_column() {
-        let ticket = format!("    collab-p2p join cp2p1{}", "q".repeat(200));
-        let block = ["Sharing \"demo\"".to_owned(), ticket.clone()];
+        let block = [
+            "Sharing \"demo\"".to_owned(),
+            format!("    collab-p2p join cp2p1{}", "q".repeat(200)),
+        ];
 
         let drawn = draw_share_block(&block, WINDOW, 2, Prefix::default(), Theme::new(true));
 
         let rows = rows(&drawn);
         assert_eq!(rows[1], "Sharing \"demo\"");
-        assert_eq!(rows[2..rows.len() - 1].concat(), ticket);
+        assert_eq!(
+            rows[2..rows.len() - 1].concat(),
+            format!("    collab-p2p join 'cp2p1{}'", "q".repeat(200)),
+            "selected over several rows, it is one word for a shell"
+        );
+        assert_eq!(
+            folded(&["collab-p2p join cp2p1q".to_owned()], 80),
+            ["collab-p2p join cp2p1q"]
+        );
         assert!(drawn.area().y > 2);
     }
 }

@@ -238,6 +238,22 @@ fn control_is_given_to_nobody_but_whom_the_card_has_named() {
 }
 
 #[test]
+fn a_pane_whose_keys_go_to_the_shell_says_so() {
+    let mut host = Person::host();
+    host.types(b"\x1dc");
+    assert!(host.text().contains("Enter sends"), "{}", host.text());
+    host.types(b"\t");
+    assert!(
+        host.text().contains("the shell has the keys · Ctrl-] c"),
+        "{}",
+        host.text()
+    );
+    assert!(!host.text().contains("Enter sends"), "{}", host.text());
+    host.types(b"\x1dc");
+    assert!(host.text().contains("Enter sends"), "{}", host.text());
+}
+
+#[test]
 fn a_request_is_taken_back_by_the_key_that_made_it() {
     let mut viewer = Person::viewer();
     viewer.learns(|view| view.terminals[0].control.requested = true);
@@ -479,6 +495,18 @@ fn the_newest_usable_ticket_is_copied() {
         ];
     });
     assert_eq!(host.types(b"\x1dy"), [Action::Copy("cp2p1b".into())]);
+    assert!(
+        host.status().contains("the viewer ticket"),
+        "{}",
+        host.status()
+    );
+
+    host.app.share_block = vec!["    collab-p2p join cp2p1a".to_owned()];
+    assert_eq!(
+        host.types(b"\x1dy"),
+        [Action::Copy("cp2p1a".into())],
+        "the one that the person sees"
+    );
 }
 
 #[test]
