@@ -137,10 +137,7 @@ impl App {
             Some(Pane::People) => "p",
             Some(Pane::Help) | None => "?",
         };
-        format!(
-            " the shell has the keys · {} {key} comes back ",
-            self.prefix
-        )
+        format!(" shell has the keys · {} {key} back ", self.prefix)
     }
 
     /// The open pane and, in the chat, where the person writes.

@@ -244,7 +244,7 @@ fn a_pane_whose_keys_go_to_the_shell_says_so() {
     assert!(host.text().contains("Enter sends"), "{}", host.text());
     host.types(b"\t");
     assert!(
-        host.text().contains("the shell has the keys · Ctrl-] c"),
+        host.text().contains("shell has the keys · Ctrl-] c back"),
         "{}",
         host.text()
     );
