@@ -17,11 +17,12 @@ use crate::engine::event::{
 use crate::engine::ids::{MemberId, TerminalId, TopicId};
 use crate::engine::member::Member;
 use crate::engine::message::PeerMessage;
+use crate::engine::terminal::cell::{Cell, Style};
+use crate::engine::terminal::emulator::{Emulator, RawRow, RawScreen};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::view::{View, What};
 use crate::engine::{Bugs, Engine, JoinWith, NewSession, Setup};
-use crate::pty::echo::Glass;
 
 const BEGINNING: u64 = 1_800_000_000_000;
 /// More deliveries than that without time passing: two engines chase each other.
@@ -517,9 +518,65 @@ impl Stage {
 
 fn setup() -> Setup {
     Setup {
-        emulators: Arc::new(|cols, rows| Box::new(Glass::new(cols, rows))),
+        emulators: Arc::new(|cols, rows| {
+            Box::new(Paper {
+                cols,
+                rows,
+                printed: String::new(),
+            })
+        }),
         machine: [9; 32],
         lan_only: false,
         bugs: Bugs::default(),
     }
+}
+
+/// The plainest emulator: the end of what was printed, on the first row.
+#[derive(Debug)]
+struct Paper {
+    cols: u16,
+    rows: u16,
+    printed: String,
+}
+
+impl Emulator for Paper {
+    fn feed(&mut self, bytes: &[u8], _: Mono) {
+        self.printed.push_str(&String::from_utf8_lossy(bytes));
+    }
+
+    fn resize(&mut self, cols: u16, rows: u16) {
+        (self.cols, self.rows) = (cols, rows);
+    }
+
+    fn snapshot(&self) -> RawScreen {
+        let mut rows = vec![RawRow::default(); self.rows.into()];
+        let surplus = self
+            .printed
+            .chars()
+            .count()
+            .saturating_sub(self.cols.into());
+        let cell = |char| Cell::new(char, &[], false, Style::default());
+        if let Some(row) = rows.first_mut() {
+            row.cells = self.printed.chars().skip(surplus).map(cell).collect();
+        }
+        RawScreen {
+            cols: self.cols,
+            rows,
+            ..RawScreen::default()
+        }
+    }
+
+    fn take_replies(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn take_bells(&mut self) -> u32 {
+        0
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        None
+    }
+
+    fn tick(&mut self, _: Mono) {}
 }

@@ -36,14 +36,12 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
     } else {
         ("x", "leave", "leave: your membership ends, at once")
     };
-    let mut bindings = vec![
-        ("c", "chat", "chat"),
-        (
-            "p",
-            "people",
-            "people: who is here; let newcomers in, give control",
-        ),
-    ];
+    let people = if reader.hosts || reader.owns {
+        "people: who is here; let newcomers in, give control"
+    } else {
+        "people: who is here"
+    };
+    let mut bindings = vec![("c", "chat", "chat"), ("p", "people", people)];
     if reader.hosts {
         bindings.extend([
             ("g", "give", "give control to who asked first"),

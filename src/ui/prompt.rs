@@ -86,7 +86,11 @@ pub(super) fn draw_questions(
 }
 
 /// What a person without a picture should know; none while there is one.
-pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<String> {
+pub(super) fn waiting(
+    view: &View,
+    terminal: Option<&TerminalView>,
+    prefix: Prefix,
+) -> Option<String> {
     match &view.phase {
         Phase::Joining { waits_for } => {
             return Some(format!("Joining: {}", text::shown(waits_for)));
@@ -96,10 +100,15 @@ pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<St
         Phase::Member { .. } => {}
     }
     let Some(terminal) = terminal else {
-        return Some("Nobody shares a terminal just now.".to_owned());
+        return Some(format!(
+            "Nobody shares a terminal just now. Wait, or press {prefix} d to come back later, {prefix} x to leave."
+        ));
     };
     match (terminal.open, terminal.picture) {
-        (false, _) => Some(ended(terminal)),
+        (false, _) => Some(format!(
+            "{} {prefix} d detaches, {prefix} x leaves.",
+            ended(terminal)
+        )),
         (true, Picture::None) => {
             let host = words::name_of(view, &terminal.host);
             Some(format!("Waiting for the picture of {host}'s terminal."))
@@ -249,7 +258,10 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_picture_learns_why() {
+    fn who_has_no_picture_learns_why_and_what_to_press() {
+        let why = waiting;
+        let waiting =
+            |view: &View, terminal: Option<&TerminalView>| why(view, terminal, Prefix::default());
         let mut view = sample::view();
         assert_eq!(waiting(&view, view.terminals.first()), None);
         view.terminals[0].picture = Picture::None;
@@ -258,10 +270,13 @@ mod tests {
         view.terminals[0].open = false;
         view.terminals[0].status = Some(ExitStatus(3));
         let why = waiting(&view, view.terminals.first()).unwrap();
-        assert_eq!(why, "This terminal has ended with status 3.");
+        assert_eq!(
+            why,
+            "This terminal has ended with status 3. Ctrl-] d detaches, Ctrl-] x leaves."
+        );
         assert_eq!(
             waiting(&view, None).unwrap(),
-            "Nobody shares a terminal just now."
+            "Nobody shares a terminal just now. Wait, or press Ctrl-] d to come back later, Ctrl-] x to leave."
         );
         view.phase = Phase::Joining {
             waits_for: "a member who lets us in".into(),

@@ -112,7 +112,7 @@ impl App {
                 self.theme,
             ));
         }
-        let why = prompt::waiting(view, terminal);
+        let why = prompt::waiting(view, terminal, self.prefix);
         let why = why.or_else(|| {
             screen
                 .is_none()

@@ -5,7 +5,7 @@ use crate::engine::capability::Role;
 use crate::engine::command::Pointer;
 use crate::engine::ids::InviteId;
 use crate::engine::time::Wall;
-use crate::engine::view::{ConnectionView, InviteView, Notice, What};
+use crate::engine::view::{ConnectionView, InviteView, Notice, Phase, What};
 use crate::ui::paint::Picture;
 use crate::ui::sample::{self, NOW, TERMINAL};
 use crate::ui::viewport::tests::{rows, screen};
@@ -251,6 +251,30 @@ fn a_pane_whose_keys_go_to_the_shell_says_so() {
     assert!(!host.text().contains("Enter sends"), "{}", host.text());
     host.types(b"\x1dc");
     assert!(host.text().contains("Enter sends"), "{}", host.text());
+}
+
+#[test]
+fn what_was_said_before_somebody_joined_is_no_news() {
+    let mut view = sample::view();
+    let member = view.phase.clone();
+    view.phase = Phase::Joining {
+        waits_for: String::new(),
+    };
+    view.connection = ConnectionView::CatchingUp { waiting: 2 };
+    let mut viewer = Person::with(view, UiOptions::default());
+    viewer.learns(|view| {
+        view.phase = member;
+        view.messages_total = 7;
+    });
+    assert!(
+        !viewer.status().contains("new in chat"),
+        "{}",
+        viewer.status()
+    );
+
+    viewer.learns(|view| view.connection = ConnectionView::Live);
+    viewer.learns(|view| view.messages_total = 8);
+    assert!(viewer.status().contains("1 new"), "{}", viewer.status());
 }
 
 #[test]
