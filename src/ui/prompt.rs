@@ -159,29 +159,33 @@ pub(super) fn draw_share_block(
     card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
 }
 
-/// Lines cut into rows at the window's edge, exactly, so that what is copied is whole. A command to join that
-/// needs several rows has its ticket in quotes: selected with the mouse it holds line ends, which a shell takes
-/// within quotes only, and which a ticket may contain.
+/// Lines on rows of so many columns: sentences broken at spaces, a command to join cut exactly. If it needs several
+/// rows its ticket is in quotes: selected with the mouse it holds line ends, which a shell takes within quotes only,
+/// and which a ticket may contain.
 pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
-    let mut rows = Vec::new();
-    for line in lines {
-        let mut line = text::shown(line);
-        if let Some((command, ticket)) = line.split_once(" join ")
-            && text::width(&line) > cols
-        {
-            line = format!("{command} join '{ticket}'");
-        }
-        let mut rest = line.as_str();
-        while text::head(rest, cols).len() < rest.len() && cols >= 2 {
-            let (row, after) = rest
-                .split_at_checked(text::head(rest, cols).len())
-                .unwrap_or((rest, ""));
-            rows.push(row.to_owned());
-            rest = after;
-        }
-        rows.push(rest.to_owned());
-    }
-    rows
+    lines
+        .iter()
+        .flat_map(|line| {
+            let line = text::shown(line);
+            match line.split_once(" join ") {
+                Some((command, ticket)) if is_ticket(ticket) && text::width(&line) > cols => {
+                    cut(&format!("{command} join '{ticket}'"), cols)
+                }
+                Some(_) | None => text::wrap(&line, cols),
+            }
+        })
+        .collect()
+}
+
+fn is_ticket(text: &str) -> bool {
+    text.starts_with("cp2p") && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// ASCII text on full rows.
+fn cut(text: &str, cols: usize) -> Vec<String> {
+    let rows = text.as_bytes().chunks(cols.max(2));
+    rows.map(|row| String::from_utf8_lossy(row).into_owned())
+        .collect()
 }
 
 fn height_of(lines: &[String]) -> u16 {

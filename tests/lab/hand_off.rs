@@ -147,7 +147,7 @@ fn chat_people_and_help_are_a_key_away() {
     bob.hides("ask for control, or give it back");
     host.commands("?");
     host.shows("stop the session for everybody");
-    host.shows("collab-p2p join cp2p1");
+    host.shows("collab-p2p join 'cp2p1");
     host.presses(&["Escape"]);
 }
 
