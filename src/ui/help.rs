@@ -54,7 +54,11 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
         ]);
     } else {
         bindings.extend([
-            ("r", "control", "ask for control, or give it back"),
+            (
+                "r",
+                "control",
+                "ask for control; again: take that, or control, back",
+            ),
             ("d", "detach", "detach: end this program, stay a member"),
         ]);
     }
@@ -221,7 +225,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  r  ask for control, or give it back"),
+            text.contains("  r  ask for control; again: take that, or control, back"),
             "{text}"
         );
         assert!(

@@ -142,9 +142,9 @@ fn chat_people_and_help_are_a_key_away() {
     }
     cleo.presses(&["Escape"]);
     bob.commands("?");
-    bob.shows("ask for control, or give it back");
+    bob.shows("ask for control; again");
     bob.presses(&["Escape"]);
-    bob.hides("ask for control, or give it back");
+    bob.hides("ask for control; again");
     host.commands("?");
     host.shows("stop the session for everybody");
     host.shows("collab-p2p join 'cp2p1");
