@@ -207,6 +207,8 @@ pub(crate) async fn attached(
             context.env.colorterm.as_deref(),
         ),
         term: context.env.term.clone(),
+        #[cfg(feature = "lab")]
+        panic_on: context.env.panic_on.clone(),
     };
     match ui::run(handle, options).await {
         Ok(UiEnd::Detached | UiEnd::Left) => Ok(Attached::Gone),
