@@ -110,6 +110,8 @@ pub const ATTACH_RETRY: Duration = ms(250);
 
 /// Messages in a view.
 pub const VIEW_MESSAGES_MAX: usize = 200;
+/// Messages in one answer to who lists them.
+pub const LISTED_MESSAGES_MAX: usize = 200;
 /// Notices in a view.
 pub const VIEW_NOTICES_MAX: usize = 16;
 

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::capability::Role;
-use crate::engine::command::{Ask, ControlMode};
+use crate::engine::command::{Ask, CommandError, ControlMode, MessagesSince, MessagesWanted};
+use crate::engine::commands::message_id;
 use crate::engine::context::Context;
 use crate::engine::control::Asked;
+use crate::engine::documents::chat::{Timeline, place_of};
 use crate::engine::documents::{ChatMessage, Running};
 use crate::engine::effect::StopReason;
+use crate::engine::error::Code;
 use crate::engine::event::ExitStatus;
 use crate::engine::ids::{MemberId, TerminalId};
-use crate::engine::limits::{MEMBERS_MAX, PICTURE_STALE, VIEW_MESSAGES_MAX};
+use crate::engine::limits::{LISTED_MESSAGES_MAX, MEMBERS_MAX, PICTURE_STALE, VIEW_MESSAGES_MAX};
 use crate::engine::member::{Member, effective, kind_of};
 use crate::engine::replica::OwnInvite;
 use crate::engine::statement::Grantee;
@@ -394,6 +397,38 @@ impl Member {
             owner: self.replica.is_owner(),
             unredacted: true,
         }
+    }
+
+    /// The newest messages of a stretch of the chat, oldest first.
+    pub(in crate::engine) fn messages(
+        &self,
+        wanted: &MessagesWanted,
+        now: Wall,
+    ) -> Result<Vec<MessageView>, CommandError> {
+        let timeline = self.replica.documents().timeline();
+        let place = |id: &str| {
+            let found = timeline
+                .get(&message_id(id)?)
+                .map(|message| place_of(message));
+            found.ok_or_else(|| {
+                CommandError::new(Code::Usage, format!("no message here has the id `{id}`"))
+            })
+        };
+        let before = wanted.before.as_deref().map(place).transpose()?;
+        let first = match &wanted.since {
+            None => None,
+            Some(MessagesSince::Time(time)) => Some(Timeline::end_of(*time)),
+            Some(MessagesSince::Message(id)) => Some(place(id)?),
+        };
+        let most = wanted.most.min(LISTED_MESSAGES_MAX);
+        let mut newest: Vec<MessageView> = timeline
+            .between(first, before)
+            .rev()
+            .take(most)
+            .map(|message| self.message_view(message, now))
+            .collect();
+        newest.reverse();
+        Ok(newest)
     }
 
     fn message_view(&self, message: &ChatMessage, now: Wall) -> MessageView {
