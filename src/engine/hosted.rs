@@ -752,6 +752,14 @@ mod tests {
         }
     }
 
+    fn of_pty(effect: Effect) -> Option<(TerminalId, PtyEffect)> {
+        if let Effect::Pty { terminal, effect } = effect {
+            Some((terminal, effect))
+        } else {
+            None
+        }
+    }
+
     struct Host {
         engine: Engine,
         now: u64,
@@ -798,23 +806,21 @@ mod tests {
                 request: RequestId(1),
                 command: Command::OpenTerminal { spec },
             });
-            let spawned = opened.live.into_iter().find_map(|effect| match effect {
-                Effect::Pty { terminal, .. } => Some(terminal),
-                _ => None,
-            });
-            spawned.unwrap()
+            let spawned = opened.live.into_iter().find_map(of_pty);
+            spawned.unwrap().0
         }
 
         /// Output goes in; what there was no time for comes out.
         fn output(&mut self, terminal: TerminalId, bytes: &[u8]) -> Option<Vec<u8>> {
             let event = PtyEvent::Output(bytes.to_vec());
             let outcome = self.handle(Event::Pty { terminal, event });
-            outcome.live.into_iter().find_map(|effect| match effect {
-                Effect::Pty {
-                    effect: PtyEffect::Return(rest),
-                    ..
-                } => Some(rest),
-                _ => None,
+            let mut effects = outcome.live.into_iter().filter_map(of_pty);
+            effects.find_map(|(_, effect)| {
+                if let PtyEffect::Return(rest) = effect {
+                    Some(rest)
+                } else {
+                    None
+                }
             })
         }
 

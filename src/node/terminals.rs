@@ -137,3 +137,69 @@ fn said(event: unix::PtyEvent) -> PtyEvent {
         unix::PtyEvent::Exited { status } => PtyEvent::Exited(ExitStatus(status)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spawned(script: &str) -> PtyEffect {
+        PtyEffect::Spawn(PtySpec {
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            cwd: None,
+            env: Vec::new(),
+            cols: 80,
+            rows: 24,
+        })
+    }
+
+    fn printed(event: PtyEvent) -> String {
+        let PtyEvent::Output(bytes) = event else {
+            panic!("{event:?}");
+        };
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_returned_comes_before_what_follows() {
+        let (mut terminals, terminal) = (Terminals::default(), TerminalId([1; 16]));
+        terminals.perform(terminal, spawned("printf first; read -r x; printf second"));
+
+        let (_, event) = terminals.next().await;
+        assert_eq!(printed(event), "first");
+        terminals.perform(terminal, PtyEffect::Return(b"rst".to_vec()));
+        let handle = &terminals.handles[&terminal];
+        handle.write(b"\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+
+        let (_, event) = terminals.next().await;
+        assert_eq!(printed(event), "rst");
+        terminals.hang_up().await;
+    }
+
+    #[tokio::test]
+    async fn a_terminal_that_never_falls_silent_silences_no_other() {
+        let ids = [1, 2].map(|id| TerminalId([id; 16]));
+        for (loud, soft) in [(ids[0], ids[1]), (ids[1], ids[0])] {
+            let mut terminals = Terminals::default();
+            terminals.perform(loud, spawned("cat"));
+            terminals.perform(soft, spawned("printf hello; cat"));
+
+            let heard = async {
+                loop {
+                    terminals.perform(loud, PtyEffect::Return(b"more".to_vec()));
+                    let (terminal, event) = terminals.next().await;
+                    if terminal == soft {
+                        break event;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            let heard = tokio::time::timeout(Duration::from_secs(10), heard).await;
+
+            assert_eq!(printed(heard.unwrap()), "hello");
+            terminals.hang_up().await;
+        }
+    }
+}

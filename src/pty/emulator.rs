@@ -354,7 +354,6 @@ impl Timeout for NoTimer {
 
 #[cfg(test)]
 mod tests {
-    use alacritty_terminal::event::VoidListener;
     use proptest::prelude::*;
 
     use super::*;
@@ -537,9 +536,13 @@ mod tests {
     #[test]
     fn whatever_is_printed_a_turn_does_not_do_more_than_so_much() {
         for (cols, rows) in [(80, 24), (500, 300)] {
-            // A reset, in two bytes, touches both grids and what is above.
-            let heaviest = usize::from(cols) * (usize::from(rows) * 2 + EMULATOR_HISTORY_ROWS);
-            let most = EMULATOR_WORK_MAX + EMULATOR_STRETCH_BYTES_MAX / 2 * heaviest;
+            // What is begun when the turn is over: resets, of two bytes, touch both grids and the rows above; or
+            // one repetition, in insert mode, moves what is behind it once for each character.
+            let reset = usize::from(cols) * (usize::from(rows) * 2 + EMULATOR_HISTORY_ROWS);
+            let repeated = usize::from(u16::MAX).min(usize::from(cols) * usize::from(rows));
+            let inserted = repeated * usize::from(cols) * 2;
+            let begun = (EMULATOR_STRETCH_BYTES_MAX / 2 * reset).max(inserted);
+            let most = EMULATOR_WORK_MAX + begun;
             for unit in LONG_WORK {
                 let piece = unit.repeat(64 * 1024 / unit.len());
                 let mut emulator = Alacritty::new(cols, rows, EMULATOR_HISTORY_ROWS);
@@ -702,31 +705,53 @@ mod tests {
         assert_eq!(lines(&emulator)[0], "back");
     }
 
-    /// The same output in `alacritty_terminal` as it is.
-    fn without_bounds(output: &[u8]) -> RawScreen {
-        let config = Config {
-            scrolling_history: EMULATOR_HISTORY_ROWS,
-            ..Config::default()
-        };
-        let mut term = Term::new(config, &Size::clamped(20, 5), VoidListener);
-        Processor::<NoTimer>::new().advance(&mut term, output);
-        picture::picture(&term, "")
+    #[test]
+    fn a_character_in_two_pieces_swallows_nothing() {
+        let output = "漢ގx".as_bytes();
+        for cut in 0..output.len() {
+            let mut emulator = fed(&output[..cut]);
+            feed_all(&mut emulator, &output[cut..]);
+            feed_all(&mut emulator, b"\xff.");
+            let mut at_once = fed(&output[..cut]);
+            feed_all(&mut at_once, &[&output[cut..], b"\xff."].concat());
+
+            assert_eq!(lines(&emulator)[0], "漢ގx\u{fffd}.", "{cut}");
+            assert_eq!(lines(&at_once)[0], "漢ގx\u{fffd}.", "{cut}");
+        }
     }
 
-    fn with_bounds(output: &[u8]) -> RawScreen {
-        let mut emulator = contained(20, 5);
-        feed_all(&mut emulator, output);
-        RawScreen {
+    /// What the same output makes of `alacritty_terminal` as it is, and what that answers.
+    fn without_bounds(output: &[u8]) -> (RawScreen, Vec<u8>) {
+        let config = Config {
+            scrolling_history: EMULATOR_HISTORY_ROWS,
+            osc52: Osc52::Disabled,
+            ..Config::default()
+        };
+        let size = Size::clamped(20, 5);
+        let pending = Arc::new(Mutex::new(Pending {
+            size,
+            ..Pending::default()
+        }));
+        let mut term = Term::new(config, &size, Listener(Arc::clone(&pending)));
+        Processor::<NoTimer>::new().advance(&mut term, output);
+        let replies = pending.lock().unwrap().replies.clone();
+        (picture::picture(&term, ""), replies)
+    }
+
+    fn with_bounds(output: &[u8]) -> (RawScreen, Vec<u8>) {
+        let mut emulator = fed(output);
+        let replies = emulator.take_replies();
+        let screen = RawScreen {
             title: String::new(),
             ..emulator.snapshot()
-        }
+        };
+        (screen, replies)
     }
 
     #[test]
     fn each_sequence_does_what_it_does_without_bounds() {
         let filled = "abc\tdefghijklmnopqrstuvw漢字\r\n\x1b[31mred\x1b[m\r\n\r\nlast line\x1b[2;7H";
-        let finals = (b'@'..=b'~').filter(|last| !b"[]PX^_".contains(last));
-        let mut sequences: Vec<String> = finals
+        let mut sequences: Vec<String> = (b'@'..=b'~')
             .flat_map(|last| {
                 let last = char::from(last);
                 [
@@ -739,6 +764,17 @@ mod tests {
         sequences.extend(
             [
                 "\t", "\x08", "\r", "\n", "\x0b", "\x07", "\x0e", "\x0f", "\x1a",
+            ]
+            .map(String::from),
+        );
+        // What shows only together.
+        sequences.extend(
+            [
+                "\x1b[4hi\x1b[4l",
+                "\x1b=\x1b>",
+                "\x1b7\x1b[H\x1b[7m\x1b8",
+                "\x1b[3g\x1b[5G\x1bH\r",
+                "\x1b[?6$p\x1b[4$p\x1b]4;1;?\x07",
             ]
             .map(String::from),
         );

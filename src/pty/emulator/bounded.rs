@@ -12,7 +12,7 @@ use alacritty_terminal::term::cell::Flags;
 use alacritty_terminal::term::{Term, TermMode};
 use alacritty_terminal::vte::ansi::{
     Attr, CharsetIndex, ClearMode, CursorShape, CursorStyle, Handler, Hyperlink, LineClearMode,
-    Mode, NamedPrivateMode, PrivateMode, Rgb, StandardCharset, TabulationClearMode,
+    Mode, NamedPrivateMode, PrivateMode, StandardCharset, TabulationClearMode,
 };
 use unicode_width::UnicodeWidthChar;
 
@@ -154,7 +154,8 @@ impl<L: EventListener> Bounded<L> {
         let wraps = cursor.input_needs_wrap || (last && !c.is_ascii());
         let shifts = self.term.mode().contains(TermMode::INSERT);
         let wrap = if wraps { self.scroll_work() } else { 0 };
-        let shift = if shifts { self.row_work() } else { 0 };
+        let behind = self.term.columns().saturating_sub(cursor.point.column.0);
+        let shift = if shifts { behind } else { 0 };
         1 + wrap + shift
     }
 
@@ -197,7 +198,8 @@ macro_rules! passed_on {
     };
 }
 
-/// Not passed on, so without effect: clipboards, hyperlinks, keyboard modes, which are not offered.
+/// Not passed on, so without effect: clipboards, hyperlinks, keyboard modes and colours of the palette, none of
+/// which is offered, and what `alacritty_terminal` does not know.
 impl<L: EventListener> Handler for Bounded<L> {
     fn input(&mut self, c: char) {
         let Some(room) = self.room.checked_sub(1) else {
@@ -297,8 +299,6 @@ impl<L: EventListener> Handler for Bounded<L> {
         carriage_return();
         linefeed() => scroll_work();
         bell();
-        substitute();
-        newline() => scroll_work();
         set_horizontal_tabstop();
         scroll_up(rows: usize) => scrolls_work(rows);
         scroll_down(rows: usize) => scrolls_work(rows);
@@ -311,7 +311,6 @@ impl<L: EventListener> Handler for Bounded<L> {
         restore_cursor_position();
         clear_line(mode: LineClearMode) => row_work();
         clear_tabs(mode: TabulationClearMode) => row_work();
-        set_tabs(interval: u16);
         reverse_index() => scroll_work();
         terminal_attribute(attr: Attr);
         set_mode(mode: Mode);
@@ -323,9 +322,7 @@ impl<L: EventListener> Handler for Bounded<L> {
         unset_keypad_application_mode();
         set_active_charset(index: CharsetIndex);
         configure_charset(index: CharsetIndex, charset: StandardCharset);
-        set_color(index: usize, color: Rgb);
         dynamic_color_sequence(prefix: String, index: usize, terminator: &str);
-        reset_color(index: usize);
         decaln() => screen_work();
         text_area_size_pixels();
         text_area_size_chars();

@@ -41,8 +41,16 @@ pub(super) enum Sequences {
 }
 
 impl Sequences {
-    /// Takes the first stretch of `output`: all of one kind, short enough to be taken at once.
+    /// Takes the first stretch of `output`: all of one kind, short enough to be taken at once. The parser loses
+    /// what follows a character that came in two pieces if it then meets an invalid byte in the same piece, so
+    /// bytes that may end a character stand alone.
     pub(super) fn next<'a>(&mut self, output: &'a [u8]) -> Stretch<'a> {
+        if let (Self::Ground, [first @ 0x80..=0xbf, ..]) = (*self, output) {
+            return Stretch {
+                kind: Kind::Plain,
+                bytes: std::slice::from_ref(first),
+            };
+        }
         let window = output.get(..EMULATOR_STRETCH_BYTES_MAX).unwrap_or(output);
         let (mut kind, mut len) = (Kind::Plain, 0);
         while let Some((byte, _)) = window.get(len..).and_then(<[u8]>::split_first) {
