@@ -520,6 +520,8 @@ impl World {
                 let taken = shells.get(&terminal).map(Echo::taken).unwrap_or_default();
                 vec![PtyEvent::Withdrawn(taken)]
             }
+            // The emulator of this shell takes everything at once too.
+            PtyEffect::Return(output) => vec![PtyEvent::Output(output)],
             PtyEffect::Resize { .. } | PtyEffect::Hangup => Vec::new(),
         };
         for event in events {

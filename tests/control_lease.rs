@@ -2,7 +2,9 @@
 //! above all.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use collab_p2p::engine::limits::PEER_DEAD;
 use serde_json::json;
 
 use crate::harness::{Machine, Node, SOON, eventually};
@@ -171,6 +173,32 @@ fn locked_nobody_gets_control_until_unlocked() {
     bob.finds_control("bob has control");
     bob.does(&["type", "b"]);
     tapped.got("b");
+}
+
+#[test]
+fn whatever_the_shell_prints_the_host_ends_control_at_once() {
+    // A few bytes ask for thousands of characters: without bounds one piece of output is seconds of work.
+    let flood = r#"printf ready; read -r go; exec yes "$(printf 'x\033[65535b\033[65535b')""#;
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["sh", "-c", flood]);
+    ada.sees("ready");
+    let bob = machine.join("bob", &ada.ticket());
+    bob.sees("ready");
+    ada.does(&["control", "grant", "bob"]);
+    bob.finds_control("bob has control");
+    bob.does(&["type", "go", "--enter"]);
+    ada.sees("xxxxxxxx");
+    // Pieces grow to their full size while the first are worked on.
+    std::thread::sleep(Duration::from_secs(2));
+
+    for verb in ["take", "lock", "unlock", "lock"] {
+        let asked = Instant::now();
+        let (status, _) = ada.asks("POST", &format!("/api/v1/control/{verb}"), &json!({}));
+        assert_eq!(status, 200);
+        assert!(asked.elapsed() < PEER_DEAD, "{verb}: {:?}", asked.elapsed());
+    }
+
+    bob.finds_control("nobody has control; input is locked");
 }
 
 #[test]

@@ -52,8 +52,7 @@ impl Engine {
             ));
         };
         if member.read_only && writes(&command) {
-            let message = "the state cannot be saved, so nothing that lasts can be done";
-            return Err(CommandError::new(Code::StoreFailed, message));
+            return Err(read_only());
         }
         match command {
             Command::PatchSession(patch) => member.patch(patch, context).map(Some),
@@ -71,12 +70,7 @@ impl Engine {
                 };
                 self.post(&draft, context).map(Some)
             }
-            Command::Messages(wanted) => {
-                let now = context.now.wall;
-                member
-                    .messages(&wanted, now)
-                    .map(|listed| Some(Reply::Messages(listed)))
-            }
+            Command::Messages(wanted) => member.list(&wanted, context.now.wall).map(Some),
             Command::SetPresence(update) => {
                 member.board.update(update, context.now);
                 context.changed = true;
@@ -459,6 +453,11 @@ impl Engine {
     }
 }
 
+fn read_only() -> CommandError {
+    let message = "the state cannot be saved, so nothing that lasts can be done";
+    CommandError::new(Code::StoreFailed, message)
+}
+
 fn writes(command: &Command) -> bool {
     match command {
         Command::PatchSession(_)
@@ -519,10 +518,11 @@ mod tests {
     const OWNER: usize = 0;
 
     fn listed(stage: &mut Stage, wanted: MessagesWanted) -> Vec<MessageView> {
-        match stage.command(OWNER, Command::Messages(wanted)).unwrap() {
-            Reply::Messages(listed) => listed,
-            other => panic!("{other:?}"),
-        }
+        let reply = stage.command(OWNER, Command::Messages(wanted)).unwrap();
+        let Reply::Messages(listed) = reply else {
+            panic!("{reply:?}");
+        };
+        listed
     }
 
     #[test]

@@ -155,6 +155,8 @@ pub enum PtyEffect {
     Spawn(PtySpec),
     /// Give it input. Only what the lease allowed can be written.
     Write(crate::engine::control::Authorized<Vec<u8>>),
+    /// Output that this turn had no time for: report it once more, before anything else of this terminal.
+    Return(Vec<u8>),
     /// Throw away input that the PTY has not taken, and report [`crate::engine::event::PtyEvent::Withdrawn`].
     DropInput,
     /// Change the window size.

@@ -127,7 +127,7 @@ impl Engine {
         let span = tracing::debug_span!("terminal", id = %terminal.short());
         let _entered = span.enter();
         match event {
-            PtyEvent::Output(bytes) => self.output(terminal, &bytes, context),
+            PtyEvent::Output(bytes) => self.output(terminal, bytes, context),
             PtyEvent::Written(total) => {
                 self.lease(terminal, HostInput::PtyWritten(total), context);
             }
@@ -144,12 +144,19 @@ impl Engine {
         }
     }
 
-    fn output(&mut self, terminal: TerminalId, bytes: &[u8], context: &mut Context<'_>) {
+    fn output(&mut self, terminal: TerminalId, mut bytes: Vec<u8>, context: &mut Context<'_>) {
         let now = context.now.mono;
         let Some(hosted) = self.hosted(terminal) else {
             return;
         };
-        hosted.emulator.feed(bytes, now);
+        let taken = hosted.emulator.feed(&bytes, now);
+        let rest = bytes.split_off(taken.min(bytes.len()));
+        if !rest.is_empty() {
+            context.pty(terminal, PtyEffect::Return(rest));
+        }
+        let Some(hosted) = self.hosted(terminal) else {
+            return;
+        };
         let replies = hosted.emulator.take_replies();
         let _ = hosted.emulator.take_bells();
         let pause = if hosted.server.is_behind() {
@@ -833,5 +840,144 @@ mod tests {
 
         assert_eq!(requests(&stage.take_events(HOST)), 1);
         assert_eq!(voice.prompts(&mut stage), 1);
+    }
+
+    mod turns {
+        use std::sync::Arc;
+
+        use super::super::*;
+        use crate::engine::command::{Ask, Command};
+        use crate::engine::effect::{Effect, Outcome};
+        use crate::engine::entropy::Entropy;
+        use crate::engine::event::{Event, RequestId};
+        use crate::engine::terminal::emulator::RawScreen;
+        use crate::engine::terminal::painter::plain_lines;
+        use crate::engine::time::{Now, Wall};
+        use crate::engine::{Bugs, NewSession, Setup};
+        use crate::pty::echo::Glass;
+
+        /// Takes four bytes in a turn.
+        struct Slow(Glass);
+
+        impl Emulator for Slow {
+            fn feed(&mut self, bytes: &[u8], now: Mono) -> usize {
+                self.0.feed(&bytes[..bytes.len().min(4)], now)
+            }
+
+            fn resize(&mut self, cols: u16, rows: u16) {
+                self.0.resize(cols, rows);
+            }
+
+            fn snapshot(&self) -> RawScreen {
+                self.0.snapshot()
+            }
+
+            fn take_replies(&mut self) -> Vec<u8> {
+                self.0.take_replies()
+            }
+
+            fn take_bells(&mut self) -> u32 {
+                self.0.take_bells()
+            }
+
+            fn deadline(&self) -> Option<Mono> {
+                self.0.deadline()
+            }
+
+            fn tick(&mut self, now: Mono) {
+                self.0.tick(now);
+            }
+        }
+
+        fn of_pty(effect: Effect) -> Option<(TerminalId, PtyEffect)> {
+            if let Effect::Pty { terminal, effect } = effect {
+                Some((terminal, effect))
+            } else {
+                None
+            }
+        }
+
+        struct Host {
+            engine: Engine,
+            now: u64,
+        }
+
+        impl Host {
+            fn new() -> Self {
+                let setup = Setup {
+                    emulators: Arc::new(|cols, rows| Box::new(Slow(Glass::new(cols, rows)))),
+                    machine: [0; 32],
+                    lan_only: false,
+                    bugs: Bugs::default(),
+                };
+                let new = NewSession {
+                    name: "ada".to_owned(),
+                    title: "slow".to_owned(),
+                    ask: Ask::Never,
+                    control: ControlMode::Ask,
+                };
+                let (engine, _) =
+                    Engine::create(setup, new, Now::default(), Entropy::new([1; 32])).unwrap();
+                Self { engine, now: 0 }
+            }
+
+            fn handle(&mut self, event: Event) -> Outcome {
+                self.now += 1_000_000;
+                let now = Now {
+                    mono: Mono(self.now),
+                    wall: Wall(self.now / 1000),
+                };
+                self.engine.handle(event, now, &mut Entropy::new([2; 32]))
+            }
+
+            fn opened(&mut self) -> TerminalId {
+                let spec = TerminalSpec {
+                    argv: vec!["sh".to_owned()],
+                    cwd: None,
+                    env: Vec::new(),
+                    title: "slow".to_owned(),
+                    cols: 20,
+                    rows: 2,
+                };
+                let opened = self.handle(Event::Command {
+                    request: RequestId(1),
+                    command: Command::OpenTerminal { spec },
+                });
+                let spawned = opened.live.into_iter().find_map(of_pty);
+                spawned.unwrap().0
+            }
+
+            /// Output goes in; what there was no time for comes out.
+            fn output(&mut self, terminal: TerminalId, bytes: &[u8]) -> Option<Vec<u8>> {
+                let event = PtyEvent::Output(bytes.to_vec());
+                let outcome = self.handle(Event::Pty { terminal, event });
+                let mut effects = outcome.live.into_iter().filter_map(of_pty);
+                effects.find_map(|(_, effect)| {
+                    if let PtyEffect::Return(rest) = effect {
+                        Some(rest)
+                    } else {
+                        None
+                    }
+                })
+            }
+
+            fn line(&mut self, terminal: TerminalId) -> String {
+                let screens = self.engine.screens_if_changed().unwrap();
+                plain_lines(&screens[&terminal]).remove(0)
+            }
+        }
+
+        #[test]
+        fn output_that_a_turn_has_no_time_for_is_given_back() {
+            let mut host = Host::new();
+            let terminal = host.opened();
+
+            let rest = host.output(terminal, b"long output");
+            assert_eq!(rest.as_deref(), Some(&b" output"[..]));
+            assert_eq!(host.line(terminal), "long");
+
+            assert_eq!(host.output(terminal, b" out").as_deref(), None);
+            assert_eq!(host.line(terminal), "long out");
+        }
     }
 }

@@ -276,8 +276,19 @@ pub const EMULATOR_HISTORY_ROWS: usize = 200;
 pub const EMULATOR_TAIL_BYTES_MAX: usize = 64 * 1024;
 /// Answers to a program's queries that wait to be written; more are dropped.
 pub const EMULATOR_REPLY_BYTES_MAX: usize = 16 * 1024;
-/// Output without an end of a control string after which an open one is cancelled.
-pub const EMULATOR_STRING_BYTES_MAX: usize = 256 * 1024;
+/// A control string of the program (a title, say) as the emulator gets it; what follows up to its end is dropped.
+pub const EMULATOR_STRING_BYTES_MAX: usize = 4 * 1024;
+/// Titles that a program may put aside; the oldest goes first.
+pub const EMULATOR_TITLES_MAX: usize = 16;
+/// Marks that the emulator keeps of one cell: as none is shorter than two bytes, no more can be shown.
+pub const EMULATOR_MARKS_MAX: usize = CELL_CLUSTER_BYTES_MAX / 2;
+/// What the emulator does in one turn before it leaves the rest of the output for the next, about one for each
+/// byte read and each cell touched. What is begun is finished: a turn may exceed it by some screens.
+pub const EMULATOR_WORK_MAX: usize = 2 * 1024 * 1024;
+/// Output that the emulator takes without looking at its work.
+pub const EMULATOR_STRETCH_BYTES_MAX: usize = 128;
+/// A synchronized update that its program leaves open holds the picture back for so long.
+pub const EMULATOR_SYNC: Duration = ms(150);
 
 // --- shells: pty ---
 
@@ -293,6 +304,11 @@ pub const PTY_DRAIN_MS: u64 = 250;
 pub const PTY_HANGUP_GRACE_MS: u64 = 1_000;
 /// Reads of what a shell left behind at its end.
 pub const PTY_DRAIN_READS_MAX: usize = 64;
+
+// --- node ---
+
+/// Turns that everything else may have while a terminal has something to say.
+pub const TURNS_BEFORE_OUTPUT_MAX: u32 = 16;
 
 // --- net ---
 

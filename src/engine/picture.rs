@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::capability::Role;
-use crate::engine::command::{Ask, CommandError, ControlMode, MessagesSince, MessagesWanted};
+use crate::engine::command::{
+    Ask, CommandError, ControlMode, MessagesSince, MessagesWanted, Reply,
+};
 use crate::engine::commands::message_id;
 use crate::engine::context::Context;
 use crate::engine::control::Asked;
@@ -400,11 +402,11 @@ impl Member {
     }
 
     /// The newest messages of a stretch of the chat, oldest first.
-    pub(in crate::engine) fn messages(
+    pub(in crate::engine) fn list(
         &self,
         wanted: &MessagesWanted,
         now: Wall,
-    ) -> Result<Vec<MessageView>, CommandError> {
+    ) -> Result<Reply, CommandError> {
         let timeline = self.replica.documents().timeline();
         let place = |id: &str| {
             let found = timeline
@@ -428,7 +430,7 @@ impl Member {
             .map(|message| self.message_view(message, now))
             .collect();
         newest.reverse();
-        Ok(newest)
+        Ok(Reply::Messages(newest))
     }
 
     fn message_view(&self, message: &ChatMessage, now: Wall) -> MessageView {

@@ -373,6 +373,7 @@ impl Stage {
                 self.nodes[node].taken += input.value().len() as u64;
                 PtyEvent::Written(self.nodes[node].taken)
             }
+            PtyEffect::Return(rest) => PtyEvent::Output(rest),
             PtyEffect::DropInput => PtyEvent::Withdrawn(self.nodes[node].taken),
             PtyEffect::Resize { .. } | PtyEffect::Hangup => return,
         };
@@ -540,8 +541,9 @@ struct Paper {
 }
 
 impl Emulator for Paper {
-    fn feed(&mut self, bytes: &[u8], _: Mono) {
+    fn feed(&mut self, bytes: &[u8], _: Mono) -> usize {
         self.printed.push_str(&String::from_utf8_lossy(bytes));
+        bytes.len()
     }
 
     fn resize(&mut self, cols: u16, rows: u16) {

@@ -783,22 +783,23 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn messages_are_asked_of_the_node_by_place_and_number() {
-        let node = Served::start(a_view(), |command| match command {
-            Command::Messages(wanted) if wanted.before.as_deref() == Some("m9") => Err(
-                CommandError::new(Code::Usage, "no message here has the id `m9`"),
-            ),
-            Command::Messages(wanted) => {
-                let place = match wanted.since {
-                    Some(MessagesSince::Time(_)) => 1_u64,
-                    Some(MessagesSince::Message(_)) => 2,
-                    None => 0,
-                };
-                Ok(Reply::Messages(vec![
-                    message_view(place),
-                    message_view(wanted.most as u64),
-                ]))
+        let node = Served::start(a_view(), |command| {
+            let Command::Messages(wanted) = command else {
+                return Ok(Reply::Done);
+            };
+            if wanted.before.as_deref() == Some("m9") {
+                let message = "no message here has the id `m9`";
+                return Err(CommandError::new(Code::Usage, message));
             }
-            _ => Ok(Reply::Done),
+            let place = match wanted.since {
+                Some(MessagesSince::Time(_)) => 1_u64,
+                Some(MessagesSince::Message(_)) => 2,
+                None => 0,
+            };
+            Ok(Reply::Messages(vec![
+                message_view(place),
+                message_view(wanted.most as u64),
+            ]))
         });
         let ids = async |query: &str| {
             let json = node.json(&format!("/api/v1/messages{query}")).await;

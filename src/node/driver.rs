@@ -10,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::Engine;
 use crate::engine::command::{CommandError, Reply};
 use crate::engine::effect::{Effect, Outcome, StopReason};
-use crate::engine::event::{Event, NetEvent, RequestId};
+use crate::engine::event::{Event, NetEvent, PtyEvent, RequestId};
+use crate::engine::ids::TerminalId;
+use crate::engine::limits::TURNS_BEFORE_OUTPUT_MAX;
 use crate::net::{NetEvents, NetHandle};
 use crate::node::clock::Clock;
 use crate::node::committer::{Committer, OpenStore};
@@ -65,26 +67,59 @@ impl Driver {
     /// Runs until the engine stops.
     pub(crate) async fn run(mut self, first: Outcome) -> StopReason {
         self.perform_outcome(first);
+        let mut turns = Turns::default();
         while self.stop.is_none() {
-            let deadline = self.engine.deadline().map(|at| self.clock.instant(at));
-            tokio::select! {
-                fact = self.facts.recv() => match fact {
-                    Some(fact) => self.handle(Event::Net(fact)),
-                    None => self.stop = Some(StopReason::NetworkFailed),
-                },
-                Some(found) = self.found.recv() => self.handle(Event::Net(found)),
-                (terminal, event) = self.terminals.next() => {
-                    self.handle(Event::Pty { terminal, event });
-                }
-                asked = self.source.asked.recv() => match asked {
-                    Some(asked) => self.ask(asked),
-                    None => self.stop = Some(StopReason::Offline),
-                },
-                committed = self.committer.finished() => self.committed(committed),
-                () = sleep_until(deadline) => self.handle(Event::Tick),
+            let happening = self.next(&mut turns).await;
+            let long = matches!(happening, Happening::Terminal(..));
+            self.take(happening);
+            // Nothing here need ever be waited for, so other tasks get their time between turns: after each that
+            // may have been long, and else as often as channels demand it before they give anything more.
+            if long {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::task::consume_budget().await;
             }
         }
         self.finish().await
+    }
+
+    /// Waits for what is next: a terminal waits for everything else, but not for ever.
+    async fn next(&mut self, turns: &mut Turns) -> Happening {
+        let deadline = self.engine.deadline().map(|at| self.clock.instant(at));
+        let Self {
+            facts,
+            found,
+            terminals,
+            committer,
+            source,
+            ..
+        } = self;
+        let other = async {
+            tokio::select! {
+                fact = facts.recv() => Happening::Fact(fact),
+                Some(found) = found.recv() => Happening::Fact(Some(found)),
+                asked = source.asked.recv() => Happening::Asked(asked),
+                committed = committer.finished() => Happening::Committed(committed),
+                () = sleep_until(deadline) => Happening::Due,
+            }
+        };
+        let terminal = async {
+            let (terminal, event) = terminals.next().await;
+            Happening::Terminal(terminal, event)
+        };
+        turns.next(other, terminal).await
+    }
+
+    fn take(&mut self, happening: Happening) {
+        match happening {
+            Happening::Fact(Some(fact)) => self.handle(Event::Net(fact)),
+            Happening::Fact(None) => self.stop = Some(StopReason::NetworkFailed),
+            Happening::Asked(Some(asked)) => self.ask(asked),
+            Happening::Asked(None) => self.stop = Some(StopReason::Offline),
+            Happening::Committed(committed) => self.committed(committed),
+            Happening::Due => self.handle(Event::Tick),
+            Happening::Terminal(terminal, event) => self.handle(Event::Pty { terminal, event }),
+        }
     }
 
     fn ask(&mut self, asked: Asked) {
@@ -117,7 +152,7 @@ impl Driver {
         }
     }
 
-    fn committed(&mut self, result: Result<Vec<Effect>, (StoreError, Vec<Effect>)>) {
+    fn committed(&mut self, result: Committed) {
         match result {
             Ok(effects) => self.perform(effects),
             Err((error, answers)) => {
@@ -172,9 +207,81 @@ impl Driver {
     }
 }
 
+type Committed = Result<Vec<Effect>, (StoreError, Vec<Effect>)>;
+
+/// What a turn is about.
+enum Happening {
+    Fact(Option<NetEvent>),
+    Asked(Option<Asked>),
+    Committed(Committed),
+    Due,
+    Terminal(TerminalId, PtyEvent),
+}
+
+/// Who is next. A shell that never falls silent must not keep a command or the network waiting, and peers that
+/// never fall silent must not keep the shell's output waiting.
+#[derive(Debug, Default)]
+struct Turns {
+    /// Turns of others since the last of a terminal.
+    others: u32,
+}
+
+impl Turns {
+    /// Of two things that are ready the `other`, unless it was that for many turns.
+    async fn next<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+        terminal: impl Future<Output = T>,
+    ) -> T {
+        let terminals_first = self.others >= TURNS_BEFORE_OUTPUT_MAX;
+        let other = async { (other.await, self.others.saturating_add(1)) };
+        let terminal = async { (terminal.await, 0) };
+        let (happening, others) = if terminals_first {
+            tokio::select! { biased; next = terminal => next, next = other => next }
+        } else {
+            tokio::select! { biased; next = other => next, next = terminal => next }
+        };
+        self.others = others;
+        happening
+    }
+}
+
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn endless_output_makes_nobody_else_wait() {
+        let mut turns = Turns::default();
+        for _ in 0..100 {
+            assert_eq!(turns.next(pending(), ready("output")).await, "output");
+        }
+
+        assert_eq!(
+            turns.next(ready("command"), ready("output")).await,
+            "command"
+        );
+        assert_eq!(turns.next(ready("fact"), ready("output")).await, "fact");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_facts_does_not_silence_a_terminal() {
+        let mut turns = Turns::default();
+        let mut order = Vec::new();
+        for _ in 0..1000 {
+            order.push(turns.next(ready(false), ready(true)).await);
+        }
+
+        let longest = order.split(|output| *output).map(<[bool]>::len).max();
+        assert_eq!(longest, Some(TURNS_BEFORE_OUTPUT_MAX as usize));
     }
 }

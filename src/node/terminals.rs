@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
@@ -18,14 +18,26 @@ pub(crate) struct Terminals {
     events: BTreeMap<TerminalId, mpsc::Receiver<unix::PtyEvent>>,
     /// Facts that follow from an effect at once.
     facts: VecDeque<(TerminalId, PtyEvent)>,
+    /// Output that the engine had no time for, ahead of what comes by the channels.
+    returned: BTreeMap<TerminalId, Vec<u8>>,
+    /// Whose event was last, so that one that never falls silent does not silence the others.
+    last: Option<TerminalId>,
 }
 
 impl Terminals {
     /// Performs an effect.
     pub(crate) fn perform(&mut self, terminal: TerminalId, effect: PtyEffect) {
-        if let PtyEffect::Spawn(spec) = effect {
-            return self.spawn(terminal, spec);
-        }
+        let effect = match effect {
+            PtyEffect::Spawn(spec) => return self.spawn(terminal, spec),
+            PtyEffect::Return(output) => {
+                self.returned.insert(terminal, output);
+                return;
+            }
+            other @ (PtyEffect::Write(_)
+            | PtyEffect::DropInput
+            | PtyEffect::Resize { .. }
+            | PtyEffect::Hangup) => other,
+        };
         let Some(handle) = self.handles.get(&terminal) else {
             return;
         };
@@ -41,7 +53,7 @@ impl Terminals {
                 handle.hangup();
                 Ok(())
             }
-            PtyEffect::Spawn(_) => Ok(()),
+            PtyEffect::Spawn(_) | PtyEffect::Return(_) => Ok(()),
         };
         if let Err(error) = done {
             // The lease's account tells the person what was not written; the end of the shell comes as an event.
@@ -73,21 +85,33 @@ impl Terminals {
         }
     }
 
-    /// The next thing a terminal says; never returns while there is none.
+    /// The next thing a terminal says, in turn; never returns while there is none. Dropping the future loses
+    /// nothing.
     pub(crate) async fn next(&mut self) -> (TerminalId, PtyEvent) {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(TerminalId, PtyEvent)> {
         if let Some(fact) = self.facts.pop_front() {
-            return fact;
+            return Poll::Ready(fact);
         }
-        let (terminal, event) = poll_fn(|context| {
-            for (terminal, events) in &mut self.events {
-                if let Poll::Ready(Some(event)) = events.poll_recv(context) {
-                    return Poll::Ready((*terminal, event));
-                }
+        let last = self.last;
+        let is_later = |terminal: &TerminalId| last.is_none_or(|last| *terminal > last);
+        let (later, earlier): (Vec<_>, Vec<_>) = self
+            .events
+            .iter_mut()
+            .partition(|(terminal, _)| is_later(terminal));
+        for (terminal, events) in later.into_iter().chain(earlier) {
+            let event = match self.returned.remove(terminal) {
+                Some(output) => Poll::Ready(Some(PtyEvent::Output(output))),
+                None => events.poll_recv(context).map(|event| event.map(said)),
+            };
+            if let Poll::Ready(Some(event)) = event {
+                self.last = Some(*terminal);
+                return Poll::Ready((*terminal, event));
             }
-            Poll::Pending
-        })
-        .await;
-        (terminal, said(event))
+        }
+        Poll::Pending
     }
 
     /// Ends every child: SIGHUP, grace, SIGKILL.
@@ -111,5 +135,71 @@ fn said(event: unix::PtyEvent) -> PtyEvent {
         unix::PtyEvent::Output(bytes) => PtyEvent::Output(bytes),
         unix::PtyEvent::Written(total) => PtyEvent::Written(total),
         unix::PtyEvent::Exited { status } => PtyEvent::Exited(ExitStatus(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn spawned(script: &str) -> PtyEffect {
+        PtyEffect::Spawn(PtySpec {
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            cwd: None,
+            env: Vec::new(),
+            cols: 80,
+            rows: 24,
+        })
+    }
+
+    fn printed(event: PtyEvent) -> String {
+        let PtyEvent::Output(bytes) = event else {
+            panic!("{event:?}");
+        };
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_returned_comes_before_what_follows() {
+        let (mut terminals, terminal) = (Terminals::default(), TerminalId([1; 16]));
+        terminals.perform(terminal, spawned("printf first; read -r x; printf second"));
+
+        let (_, event) = terminals.next().await;
+        assert_eq!(printed(event), "first");
+        terminals.perform(terminal, PtyEffect::Return(b"rst".to_vec()));
+        let handle = &terminals.handles[&terminal];
+        handle.write(b"\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+
+        let (_, event) = terminals.next().await;
+        assert_eq!(printed(event), "rst");
+        terminals.hang_up().await;
+    }
+
+    #[tokio::test]
+    async fn a_terminal_that_never_falls_silent_silences_no_other() {
+        let ids = [1, 2].map(|id| TerminalId([id; 16]));
+        for (loud, soft) in [(ids[0], ids[1]), (ids[1], ids[0])] {
+            let mut terminals = Terminals::default();
+            terminals.perform(loud, spawned("cat"));
+            terminals.perform(soft, spawned("printf hello; cat"));
+
+            let heard = async {
+                loop {
+                    terminals.perform(loud, PtyEffect::Return(b"more".to_vec()));
+                    let (terminal, event) = terminals.next().await;
+                    if terminal == soft {
+                        break event;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            let heard = tokio::time::timeout(Duration::from_secs(10), heard).await;
+
+            assert_eq!(printed(heard.unwrap()), "hello");
+            terminals.hang_up().await;
+        }
     }
 }

@@ -201,8 +201,9 @@ impl Glass {
 }
 
 impl Emulator for Glass {
-    fn feed(&mut self, bytes: &[u8], _: Mono) {
+    fn feed(&mut self, bytes: &[u8], _: Mono) -> usize {
         bytes.iter().for_each(|byte| self.byte(*byte));
+        bytes.len()
     }
 
     fn resize(&mut self, cols: u16, rows: u16) {

@@ -1,6 +1,10 @@
 //! `alacritty_terminal` behind the engine's [`Emulator`], and the containment of its failures. A shell's output
 //! is hostile input to a large parser: whatever it panics on costs a new, nearly empty screen, never the session.
 
+mod bounded;
+mod picture;
+mod sequences;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,22 +13,18 @@ use std::time::Duration;
 
 use alacritty_terminal::event::{Event, EventListener, WindowSize};
 use alacritty_terminal::grid::Dimensions;
-use alacritty_terminal::index::{Column, Line};
-use alacritty_terminal::term::cell::{Cell as GridCell, Flags};
-use alacritty_terminal::term::{Config, Osc52, Term, TermMode};
-use alacritty_terminal::vte::ansi::{
-    self, Color as AnsiColor, NamedColor, Processor, Rgb, Timeout,
-};
+use alacritty_terminal::term::{Config, Osc52, Term};
+use alacritty_terminal::vte::ansi::{NamedColor, Processor, Rgb, Timeout};
 
 use crate::engine::limits::{
-    CELL_CLUSTER_BYTES_MAX, EMULATOR_HISTORY_ROWS, EMULATOR_REPLY_BYTES_MAX,
-    EMULATOR_STRING_BYTES_MAX, EMULATOR_TAIL_BYTES_MAX,
+    EMULATOR_HISTORY_ROWS, EMULATOR_REPLY_BYTES_MAX, EMULATOR_TAIL_BYTES_MAX, EMULATOR_WORK_MAX,
 };
-use crate::engine::terminal::cell::{Attrs, Cell, Color, Glyph, Style, Underline};
 use crate::engine::terminal::emulator::{Emulator, RawRow, RawScreen};
 use crate::engine::terminal::painter::palette_rgb;
-use crate::engine::terminal::screen::{Cursor, CursorShape, Modes, clamp_size};
+use crate::engine::terminal::screen::clamp_size;
 use crate::engine::time::Mono;
+use bounded::Bounded;
+use sequences::{Kind, Sequences};
 
 /// The emulator that hosts use: [`Alacritty`] with its failures contained.
 pub fn contained(cols: u16, rows: u16) -> Contained<Alacritty> {
@@ -72,6 +72,7 @@ impl<E: Emulator> Contained<E> {
         let (cols, rows) = self.size;
         self.emulator = (self.make)(cols, rows);
         let tail = self.tail.make_contiguous();
+        // As much of it as one turn may take: whoever fed what fails must not win time by it.
         if run(&mut self.emulator, |emulator| emulator.feed(tail, now)).is_none() {
             self.tail.clear();
             self.emulator = (self.make)(cols, rows);
@@ -95,12 +96,14 @@ fn run<E, T>(emulator: &mut E, step: impl FnOnce(&mut E) -> T) -> Option<T> {
 }
 
 impl<E: Emulator> Emulator for Contained<E> {
-    fn feed(&mut self, bytes: &[u8], now: Mono) {
+    fn feed(&mut self, bytes: &[u8], now: Mono) -> usize {
         let failures = self.generation;
-        self.guard(now, |emulator| emulator.feed(bytes, now));
+        let mut taken = bytes.len();
+        self.guard(now, |emulator| taken = emulator.feed(bytes, now));
         if failures == self.generation {
-            self.remember(bytes);
+            self.remember(bytes.get(..taken).unwrap_or(bytes));
         }
+        taken
     }
 
     fn resize(&mut self, cols: u16, rows: u16) {
@@ -156,20 +159,12 @@ impl<E> fmt::Debug for Contained<E> {
     }
 }
 
-/// How much is fed at once, so that piles of marks are cut before they grow.
-const SLICE_BYTES: usize = 64 * 1024;
-
-/// `alacritty_terminal`, driven by the caller's clock.
+/// `alacritty_terminal`, driven by the caller's clock, and bounded in work and memory whatever it is fed.
 pub struct Alacritty {
-    term: Term<Listener>,
-    parser: Processor<SyncTimer>,
+    term: Bounded<Listener>,
+    parser: Processor<NoTimer>,
+    sequences: Sequences,
     pending: Arc<Mutex<Pending>>,
-    /// When the open synchronized update ends, and which start of one that is for.
-    sync: Option<(u64, Mono)>,
-    /// Bytes since one that ends control strings.
-    unended: usize,
-    /// Bytes since piles of marks were last cut.
-    uncut: usize,
 }
 
 impl Alacritty {
@@ -185,75 +180,39 @@ impl Alacritty {
             osc52: Osc52::Disabled,
             ..Config::default()
         };
+        let listener = Listener(Arc::clone(&pending));
         Self {
-            term: Term::new(config, &size, Listener(Arc::clone(&pending))),
+            term: Bounded::new(Term::new(config, &size, listener)),
             parser: Processor::new(),
+            sequences: Sequences::default(),
             pending,
-            sync: None,
-            unended: 0,
-            uncut: 0,
         }
     }
 
     fn with_pending<T>(&self, step: impl FnOnce(&mut Pending) -> T) -> T {
         step(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner))
     }
-
-    fn advance(&mut self, bytes: &[u8], now: Mono) {
-        self.parser.advance(&mut self.term, bytes);
-        let timer = self.parser.sync_timeout();
-        let known = self.sync.map(|(start, _)| start);
-        self.sync = match timer.open {
-            None => None,
-            Some(_) if known == Some(timer.starts) => self.sync,
-            Some(duration) => Some((timer.starts, now + duration)),
-        };
-        self.uncut += bytes.len();
-        if self.uncut >= SLICE_BYTES {
-            self.uncut = 0;
-            self.cut_piles_of_marks();
-        }
-    }
-
-    /// The parser keeps a control string (a title, say) until it ends, however long it grows. One that is too
-    /// long is cancelled; the byte for that does nothing elsewhere, and after ASCII it splits no character.
-    fn cancel_endless_string(&mut self, bytes: &[u8], now: Mono) {
-        let ends = |byte: &u8| matches!(byte, 0x07 | 0x18 | 0x1a | 0x1b);
-        match bytes.iter().rposition(ends) {
-            Some(last) => self.unended = bytes.len() - last,
-            None => self.unended += bytes.len(),
-        }
-        if self.unended > EMULATOR_STRING_BYTES_MAX && bytes.last().is_none_or(u8::is_ascii) {
-            self.unended = 0;
-            self.advance(b"\x18", now);
-        }
-    }
-
-    /// Marks join the cell before them without limit; a screen shows few of them.
-    fn cut_piles_of_marks(&mut self) {
-        let grid = self.term.grid_mut();
-        let (rows, cols) = (grid.screen_lines(), grid.columns());
-        for line in (0_i32..).take(rows).map(Line) {
-            for column in (0..cols).map(Column) {
-                let cell = &mut grid[line][column];
-                let pile = cell
-                    .zerowidth()
-                    .is_some_and(|marks| marks.len() > CELL_CLUSTER_BYTES_MAX);
-                if pile {
-                    cell.extra = None;
-                }
-            }
-        }
-    }
 }
 
 impl Emulator for Alacritty {
-    fn feed(&mut self, bytes: &[u8], now: Mono) {
+    fn feed(&mut self, bytes: &[u8], now: Mono) -> usize {
         self.tick(now);
-        for slice in bytes.chunks(SLICE_BYTES) {
-            self.advance(slice, now);
-            self.cancel_endless_string(slice, now);
+        self.term.begin(now);
+        let mut rest = bytes;
+        while !rest.is_empty() && self.term.work() < EMULATOR_WORK_MAX {
+            let stretch = self.sequences.next(rest);
+            match stretch.kind {
+                Kind::Plain => self.parser.advance(&mut self.term, stretch.bytes),
+                Kind::Repetition => {
+                    let (term, last) = (&mut self.term, stretch.bytes);
+                    term.within_a_screen(|term| self.parser.advance(term, last));
+                }
+                Kind::Surplus => {}
+            }
+            self.term.count(stretch.bytes.len());
+            rest = rest.get(stretch.bytes.len()..).unwrap_or_default();
         }
+        bytes.len() - rest.len()
     }
 
     fn resize(&mut self, cols: u16, rows: u16) {
@@ -263,24 +222,7 @@ impl Emulator for Alacritty {
     }
 
     fn snapshot(&self) -> RawScreen {
-        let grid = self.term.grid();
-        let row = |line| {
-            let row = &grid[Line(line)];
-            let cells: Vec<Cell> = row.into_iter().map(cell).collect();
-            let wrapped = row
-                .into_iter()
-                .last()
-                .is_some_and(|cell| cell.flags.contains(Flags::WRAPLINE));
-            RawRow { cells, wrapped }
-        };
-        RawScreen {
-            cols: u16::try_from(grid.columns()).unwrap_or(u16::MAX),
-            rows: (0_i32..).take(grid.screen_lines()).map(row).collect(),
-            cursor: self.cursor(),
-            modes: modes(*self.term.mode()),
-            title: self.with_pending(|pending| pending.title.clone()),
-            generation: 0,
-        }
+        self.term.screen()
     }
 
     fn take_replies(&mut self) -> Vec<u8> {
@@ -292,133 +234,18 @@ impl Emulator for Alacritty {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        self.sync.map(|(_, deadline)| deadline)
+        self.term.held_until()
     }
 
     fn tick(&mut self, now: Mono) {
-        if self.sync.is_some_and(|(_, deadline)| deadline <= now) {
-            self.sync = None;
-            self.parser.stop_sync(&mut self.term);
-        }
-    }
-}
-
-impl Alacritty {
-    fn cursor(&self) -> Cursor {
-        let point = self.term.grid().cursor.point;
-        let style = self.term.cursor_style();
-        let (shape, drawn) = match style.shape {
-            ansi::CursorShape::Block | ansi::CursorShape::HollowBlock => (CursorShape::Block, true),
-            ansi::CursorShape::Underline => (CursorShape::Underline, true),
-            ansi::CursorShape::Beam => (CursorShape::Bar, true),
-            ansi::CursorShape::Hidden => (CursorShape::Block, false),
-        };
-        Cursor {
-            x: u16::try_from(point.column.0).unwrap_or(u16::MAX),
-            y: u16::try_from(point.line.0).unwrap_or(0),
-            shape,
-            blinking: style.blinking,
-            visible: drawn && self.term.mode().contains(TermMode::SHOW_CURSOR),
-        }
+        self.term.tick(now);
     }
 }
 
 impl fmt::Debug for Alacritty {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cols, rows) = (self.term.columns(), self.term.screen_lines());
-        write!(f, "Alacritty({cols}x{rows})")
+        write!(f, "Alacritty({:?})", self.term)
     }
-}
-
-fn cell(cell: &GridCell) -> Cell {
-    let style = style(cell);
-    if cell.flags.contains(Flags::WIDE_CHAR_SPACER) {
-        return Cell {
-            glyph: Glyph::Spacer,
-            style,
-        };
-    }
-    let wide = cell.flags.contains(Flags::WIDE_CHAR);
-    let marks = cell.zerowidth().unwrap_or_default();
-    Cell::new(
-        cell.c,
-        marks.get(..CELL_CLUSTER_BYTES_MAX).unwrap_or(marks),
-        wide,
-        style,
-    )
-}
-
-fn style(cell: &GridCell) -> Style {
-    let flags = cell.flags;
-    let attrs = [
-        (Flags::BOLD, Attrs::BOLD),
-        (Flags::DIM, Attrs::DIM),
-        (Flags::ITALIC, Attrs::ITALIC),
-        (Flags::INVERSE, Attrs::INVERSE),
-        (Flags::HIDDEN, Attrs::HIDDEN),
-        (Flags::STRIKEOUT, Attrs::STRIKE),
-    ];
-    let underlines = [
-        (Flags::UNDERCURL, Underline::Curly),
-        (Flags::DOUBLE_UNDERLINE, Underline::Double),
-        (Flags::DOTTED_UNDERLINE, Underline::Dotted),
-        (Flags::DASHED_UNDERLINE, Underline::Dashed),
-        (Flags::UNDERLINE, Underline::Single),
-    ];
-    let set = |(flag, attr): (Flags, Attrs)| (attr, flags.contains(flag));
-    let underline = underlines
-        .into_iter()
-        .find(|(flag, _)| flags.contains(*flag));
-    Style {
-        fg: color(cell.fg),
-        bg: color(cell.bg),
-        attrs: attrs
-            .map(set)
-            .into_iter()
-            .fold(Attrs::default(), |all, (attr, on)| all.with(attr, on)),
-        underline: underline.map_or(Underline::None, |(_, shape)| shape),
-        underline_color: cell.underline_color().map_or(Color::Default, color),
-    }
-}
-
-fn color(color: AnsiColor) -> Color {
-    match color {
-        AnsiColor::Indexed(index) => Color::Palette(index),
-        AnsiColor::Spec(Rgb { r, g, b }) => Color::Rgb(r, g, b),
-        AnsiColor::Named(name) => named_color(name),
-    }
-}
-
-fn named_color(name: NamedColor) -> Color {
-    let dim = NamedColor::DimBlack as usize..=NamedColor::DimWhite as usize;
-    match name as usize {
-        index @ 0..=15 => Color::Palette(u8::try_from(index).unwrap_or_default()),
-        index if dim.contains(&index) => {
-            Color::Palette(u8::try_from(index - dim.start()).unwrap_or_default())
-        }
-        _ => Color::Default,
-    }
-}
-
-fn modes(mode: TermMode) -> Modes {
-    [
-        (TermMode::ALT_SCREEN, Modes::ALT_SCREEN),
-        (TermMode::BRACKETED_PASTE, Modes::BRACKETED_PASTE),
-        (TermMode::APP_CURSOR, Modes::APP_CURSOR),
-        (TermMode::APP_KEYPAD, Modes::APP_KEYPAD),
-        (TermMode::MOUSE_REPORT_CLICK, Modes::MOUSE_CLICK),
-        (TermMode::MOUSE_DRAG, Modes::MOUSE_DRAG),
-        (TermMode::MOUSE_MOTION, Modes::MOUSE_MOTION),
-        (TermMode::SGR_MOUSE, Modes::MOUSE_SGR),
-        (TermMode::UTF8_MOUSE, Modes::MOUSE_UTF8),
-        (TermMode::FOCUS_IN_OUT, Modes::FOCUS),
-        (TermMode::ALTERNATE_SCROLL, Modes::ALTERNATE_SCROLL),
-        (TermMode::LINE_FEED_NEW_LINE, Modes::NEWLINE),
-    ]
-    .into_iter()
-    .fold(Modes::default(), |all, (theirs, ours)| {
-        all.with(ours, mode.contains(theirs))
-    })
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -453,7 +280,6 @@ impl Dimensions for Size {
 struct Pending {
     replies: Vec<u8>,
     bells: u32,
-    title: String,
     size: Size,
 }
 
@@ -474,8 +300,6 @@ impl EventListener for Listener {
     fn send_event(&self, event: Event) {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Title(title) => pending.title = title,
-            Event::ResetTitle => pending.title.clear(),
             Event::Bell => pending.bells = pending.bells.saturating_add(1),
             Event::PtyWrite(text) => pending.reply(&text),
             Event::ColorRequest(index, format) => pending.reply(&format(told_color(index))),
@@ -490,7 +314,9 @@ impl EventListener for Listener {
                 };
                 pending.reply(&format(size));
             }
-            Event::ClipboardStore(..)
+            Event::Title(_)
+            | Event::ResetTitle
+            | Event::ClipboardStore(..)
             | Event::ClipboardLoad(..)
             | Event::MouseCursorDirty
             | Event::CursorBlinkingChange
@@ -511,25 +337,18 @@ fn told_color(index: usize) -> Rgb {
     Rgb { r, g, b }
 }
 
-/// The parser's timer of synchronized updates. It cannot know the time; whoever feeds it does.
+/// The parser's way of holding a synchronized update back is to collect its bytes and to go through all of them
+/// at once, however long that takes. With a timer that never runs it does not: [`Bounded`] holds the picture back.
 #[derive(Debug, Default)]
-struct SyncTimer {
-    open: Option<Duration>,
-    starts: u64,
-}
+struct NoTimer;
 
-impl Timeout for SyncTimer {
-    fn set_timeout(&mut self, duration: Duration) {
-        self.open = Some(duration);
-        self.starts = self.starts.wrapping_add(1);
-    }
+impl Timeout for NoTimer {
+    fn set_timeout(&mut self, _: Duration) {}
 
-    fn clear_timeout(&mut self) {
-        self.open = None;
-    }
+    fn clear_timeout(&mut self) {}
 
     fn pending_timeout(&self) -> bool {
-        self.open.is_some()
+        false
     }
 }
 
@@ -538,15 +357,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::limits::{
+        EMULATOR_MARKS_MAX, EMULATOR_STRETCH_BYTES_MAX, EMULATOR_STRING_BYTES_MAX, EMULATOR_SYNC,
+        EMULATOR_TITLES_MAX,
+    };
+    use crate::engine::terminal::cell::{Attrs, Cell, Color, Style, Underline};
     use crate::engine::terminal::painter::plain_lines;
     use crate::engine::terminal::redaction::Redactor;
-    use crate::engine::terminal::screen::{Screen, ScreenHost};
+    use crate::engine::terminal::screen::{CursorShape, Screen, ScreenHost};
 
     const START: Mono = Mono(1_000_000);
 
     fn fed(bytes: &[u8]) -> Contained<Alacritty> {
         let mut emulator = contained(20, 5);
-        emulator.feed(bytes, START);
+        feed_all(&mut emulator, bytes);
         emulator
     }
 
@@ -676,36 +500,324 @@ mod tests {
         );
     }
 
+    /// Feeds all of it, in as many turns as it takes; returns their number.
+    fn feed_all(emulator: &mut impl Emulator, mut bytes: &[u8]) -> usize {
+        let mut turns = 0;
+        while !bytes.is_empty() {
+            let taken = emulator.feed(bytes, START);
+            assert!(taken > 0, "a turn takes something");
+            bytes = &bytes[taken..];
+            turns += 1;
+        }
+        turns
+    }
+
+    /// What a few bytes may ask for: each is repeated until it fills a piece of output.
+    const LONG_WORK: [&[u8]; 17] = [
+        b"x\x1b[65535b",
+        b"\x1b[4hx\r\x1b[65535b",
+        "\u{301}\x1b[65535b".as_bytes(),
+        "漢\x1b[65535b".as_bytes(),
+        b"\x1b#8",
+        b"\x1bc",
+        b"\x1b#8\x1bc",
+        b"\x1b[2J",
+        b"x\x1b[3J\x1b[999H\n",
+        b"\x1b[?1049h\x1b[?1049l",
+        b"\x1b[?3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3;3h",
+        b"\x1b[3g\x1b[999C\x1b[65535Z",
+        b"\x1b[H\x1bM",
+        b"\x1b[2;999r\x1b[999H\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
+        b"\x1b[41m\x1b[H\x1b[999M\x1b[42m\x1b[999M",
+        b"\x1b[?2026h\x1b[?2026l",
+        b"\x1b[?2026h\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8\x1b#8",
+    ];
+
     #[test]
-    fn piles_of_marks_and_endless_strings_take_no_memory() {
+    fn whatever_is_printed_a_turn_does_not_do_more_than_so_much() {
+        for (cols, rows) in [(80, 24), (500, 300)] {
+            // What is begun when the turn is over: resets, of two bytes, touch both grids and the rows above; or
+            // one repetition, in insert mode, moves what is behind it once for each character.
+            let reset = usize::from(cols) * (usize::from(rows) * 2 + EMULATOR_HISTORY_ROWS);
+            let repeated = usize::from(u16::MAX).min(usize::from(cols) * usize::from(rows));
+            let inserted = repeated * usize::from(cols) * 2;
+            let begun = (EMULATOR_STRETCH_BYTES_MAX / 2 * reset).max(inserted);
+            let most = EMULATOR_WORK_MAX + begun;
+            for unit in LONG_WORK {
+                let piece = unit.repeat(64 * 1024 / unit.len());
+                let mut emulator = Alacritty::new(cols, rows, EMULATOR_HISTORY_ROWS);
+                let taken = emulator.feed(&piece, START);
+
+                let name = unit.escape_ascii();
+                assert!(
+                    emulator.term.work() <= most,
+                    "{name}: {}",
+                    emulator.term.work()
+                );
+                assert!(taken < piece.len() || cols == 80, "{name}: all in one turn");
+            }
+        }
+    }
+
+    #[test]
+    fn plain_output_is_taken_in_one_turn() {
+        let mut emulator = contained(80, 24);
+        let lines: String = (100_000..108_000)
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+
+        assert_eq!(feed_all(&mut emulator, lines.as_bytes()), 1);
+    }
+
+    #[test]
+    fn a_repetition_ends_with_the_screen() {
+        for (output, end) in [("x\x1b[65535b", (1, 4)), ("x\x1b[7b\x1b[2b", (10, 0))] {
+            let emulator = fed(output.as_bytes());
+
+            let cursor = screen(&emulator).cursor;
+            assert_eq!((cursor.x, cursor.y), end, "{output:?}");
+        }
+    }
+
+    #[test]
+    fn tabs_to_the_left_end_at_the_margin() {
+        let steps = |output: &[u8]| {
+            let mut emulator = Alacritty::new(500, 2, 0);
+            feed_all(&mut emulator, output);
+            let cursor = emulator.snapshot().cursor;
+            (cursor.x, emulator.term.work() < 10_000)
+        };
+
+        assert_eq!(steps(b"\x1b[999C\x1b[2Z"), (488, true));
+        assert_eq!(steps(b"\x1b[20C\x1b[65535Z"), (0, true));
+        assert_eq!(steps(b"\x1b[3g\x1b[999C\x1b[65535Z"), (499, true));
+    }
+
+    #[test]
+    fn a_long_synchronized_update_is_taken_turn_by_turn() {
+        let mut emulator = contained(500, 300);
+        let update = [&b"\x1b[?2026h"[..], &b"\x1b#8".repeat(20_000)].concat();
+
+        assert!(emulator.feed(&update, START) < update.len());
+        assert_eq!(emulator.deadline(), Some(START + EMULATOR_SYNC));
+    }
+
+    #[test]
+    fn an_update_cannot_be_prolonged_by_beginning_it_again() {
+        let mut emulator = fed(b"a\x1b[?2026hb");
+        let later = START + Duration::from_millis(100);
+        emulator.feed(b"\x1b[?2026hc", later);
+        assert_eq!(emulator.deadline(), Some(START + EMULATOR_SYNC));
+
+        emulator.feed(b"\x1b[?2026l\x1b[?2026hd", later);
+        assert_eq!(lines(&emulator)[0], "abc");
+        assert_eq!(emulator.deadline(), Some(later + EMULATOR_SYNC));
+        emulator.resize(20, 4);
+        assert_eq!(
+            lines(&emulator),
+            ["abcd", "", "", ""],
+            "a new size shows all"
+        );
+    }
+
+    #[test]
+    fn a_rebuilt_emulator_does_the_work_of_one_turn() {
+        let mut emulator = contained(80, 24);
+        let tail = b"\x1b#8".repeat(20_000);
+        emulator.tail.extend(&tail);
+
+        emulator.rebuild(START);
+
+        assert!(emulator.emulator.term.work() < 2 * EMULATOR_WORK_MAX);
+    }
+
+    #[test]
+    fn titles_put_aside_take_little_memory_and_come_back() {
+        let mut emulator =
+            fed(b"\x1b]2;first\x07\x1b[22;0t\x1b]2;second\x07\x1b[22t\x1b]2;third\x07");
+        let title = |emulator: &Contained<Alacritty>| emulator.snapshot().title;
+        assert_eq!(title(&emulator), "third");
+        feed_all(&mut emulator, b"\x1b[23t");
+        assert_eq!(title(&emulator), "second");
+        feed_all(&mut emulator, b"\x1b[23;0t\x1b[23t");
+        assert_eq!(title(&emulator), "first");
+
+        let long = format!("\x1b]2;{}\x07", "x".repeat(200_000));
+        feed_all(&mut emulator, long.as_bytes());
+        feed_all(&mut emulator, &b"\x1b[22t".repeat(4096));
+
+        let kept = emulator.emulator.term.bytes_kept();
+        let most = (EMULATOR_TITLES_MAX + 1) * EMULATOR_STRING_BYTES_MAX;
+        assert!(kept <= most, "{kept}");
+        feed_all(&mut emulator, b"\x1b[23t");
+        assert_eq!(
+            title(&emulator).len(),
+            EMULATOR_STRING_BYTES_MAX - "2;".len()
+        );
+    }
+
+    #[test]
+    fn links_take_no_memory_in_cells() {
+        let mut emulator = contained(20, 5);
+        for line in 0..100 {
+            let link = format!(
+                "\x1b]8;;http://{line}.{}\x07here\x1b]8;;\x07\r\n",
+                "x".repeat(1000)
+            );
+            feed_all(&mut emulator, link.as_bytes());
+        }
+
+        assert_eq!(lines(&emulator)[0], "here");
+        assert_eq!(emulator.emulator.term.bytes_kept(), 0);
+    }
+
+    #[test]
+    fn piles_of_marks_take_no_memory() {
         let mut emulator = contained(20, 5);
         let marks = "\u{301}".repeat(100_000);
-        emulator.feed(b"e", START);
-        for _ in 0..10 {
-            emulator.feed(marks.as_bytes(), START);
-        }
-        let cell = &emulator.emulator.term.grid()[Line(0)][Column(0)];
-        let marks = cell.zerowidth().map_or(0, <[char]>::len);
-        assert!(marks <= 2 * SLICE_BYTES, "{marks}");
-
-        emulator.feed(b"\x1b]2;", START);
-        for _ in 0..40 {
-            emulator.feed(&[b'x'; 16 * 1024], START);
-        }
-        emulator.feed(b"\r\nback", START);
-        assert!(
-            lines(&emulator).contains(&"back".to_owned()),
-            "the string was cancelled"
+        feed_all(&mut emulator, format!("e{marks}").as_bytes());
+        feed_all(&mut emulator, format!("漢{marks}").as_bytes());
+        feed_all(
+            &mut emulator,
+            "\r\n\u{301}\x1b[65535b\r\n".repeat(100).as_bytes(),
         );
+        feed_all(
+            &mut emulator,
+            format!("\x1b[20G_{marks}\r\nn\u{303}").as_bytes(),
+        );
+
+        let kept = emulator.emulator.term.bytes_kept();
+        let most = 104 * EMULATOR_MARKS_MAX * size_of::<char>();
+        assert!(kept <= most, "{kept}");
+        assert_eq!(lines(&emulator).last().unwrap(), "n\u{303}");
+    }
+
+    #[test]
+    fn an_endless_string_keeps_its_beginning_only() {
+        let mut emulator = fed(b"\x1b]2;");
+        for _ in 0..40 {
+            feed_all(&mut emulator, &[b'x'; 16 * 1024]);
+        }
+        feed_all(&mut emulator, b"\x07back");
+
+        let title = emulator.snapshot().title;
+        assert_eq!(title.len(), EMULATOR_STRING_BYTES_MAX - "2;".len());
+        assert_eq!(lines(&emulator)[0], "back");
+    }
+
+    #[test]
+    fn a_character_in_two_pieces_swallows_nothing() {
+        let output = "漢ގx".as_bytes();
+        for cut in 0..output.len() {
+            let mut emulator = fed(&output[..cut]);
+            feed_all(&mut emulator, &output[cut..]);
+            feed_all(&mut emulator, b"\xff.");
+            let mut at_once = fed(&output[..cut]);
+            feed_all(&mut at_once, &[&output[cut..], b"\xff."].concat());
+
+            assert_eq!(lines(&emulator)[0], "漢ގx\u{fffd}.", "{cut}");
+            assert_eq!(lines(&at_once)[0], "漢ގx\u{fffd}.", "{cut}");
+        }
+    }
+
+    /// What the same output makes of `alacritty_terminal` as it is, and what that answers.
+    fn without_bounds(output: &[u8]) -> (RawScreen, Vec<u8>) {
+        let config = Config {
+            scrolling_history: EMULATOR_HISTORY_ROWS,
+            osc52: Osc52::Disabled,
+            ..Config::default()
+        };
+        let size = Size::clamped(20, 5);
+        let pending = Arc::new(Mutex::new(Pending {
+            size,
+            ..Pending::default()
+        }));
+        let mut term = Term::new(config, &size, Listener(Arc::clone(&pending)));
+        Processor::<NoTimer>::new().advance(&mut term, output);
+        let replies = pending.lock().unwrap().replies.clone();
+        (picture::picture(&term, ""), replies)
+    }
+
+    fn with_bounds(output: &[u8]) -> (RawScreen, Vec<u8>) {
+        let mut emulator = fed(output);
+        let replies = emulator.take_replies();
+        let screen = RawScreen {
+            title: String::new(),
+            ..emulator.snapshot()
+        };
+        (screen, replies)
+    }
+
+    #[test]
+    fn each_sequence_does_what_it_does_without_bounds() {
+        let filled = "abc\tdefghijklmnopqrstuvw漢字\r\n\x1b[31mred\x1b[m\r\n\r\nlast line\x1b[2;7H";
+        let mut sequences: Vec<String> = (b'@'..=b'~')
+            .flat_map(|last| {
+                let last = char::from(last);
+                [
+                    "", "2", "3", "2;4", "?1", "?6", "?7", "?25", "?1049", "4", "20", "?3", ">1",
+                ]
+                .map(|arguments| format!("\x1b[{arguments}{last}"))
+            })
+            .collect();
+        sequences.extend((b'0'..=b'~').map(|last| format!("\x1b{}", char::from(last))));
+        sequences.extend(
+            [
+                "\t", "\x08", "\r", "\n", "\x0b", "\x07", "\x0e", "\x0f", "\x1a",
+            ]
+            .map(String::from),
+        );
+        // What shows only together.
+        sequences.extend(
+            [
+                "\x1b[4hi\x1b[4l",
+                "\x1b=\x1b>",
+                "\x1b7\x1b[H\x1b[7m\x1b8",
+                "\x1b[3g\x1b[5G\x1bH\r",
+                "\x1b[?6$p\x1b[4$p\x1b]4;1;?\x07",
+            ]
+            .map(String::from),
+        );
+        sequences.extend(
+            [
+                "\x1b#8",
+                "\x1b(0qqq",
+                "\x1b)0\x0eqqq",
+                "\x1b[5 q",
+                "\x1b]50;CursorShape=1\x07",
+            ]
+            .map(String::from),
+        );
+        sequences.extend(
+            [
+                "\x1b]0;title\x07",
+                "\x1b]2;title\x1b\\",
+                "\x1bPq#0\x1b\\",
+                "\x1b_apc\x1b\\",
+            ]
+            .map(String::from),
+        );
+
+        for sequence in sequences {
+            let output = format!(
+                "{filled}{sequence}\tx{sequence}yz\r\n{sequence}e\u{301}\x1b[5b\n漢\t\x1b[Z{sequence}"
+            );
+            assert_eq!(
+                with_bounds(output.as_bytes()),
+                without_bounds(output.as_bytes()),
+                "{sequence:?}"
+            );
+        }
     }
 
     /// Shows bytes, and panics on `!`, or on its size when that is 13 columns.
     struct Fragile(Vec<u8>, u16);
 
     impl Emulator for Fragile {
-        fn feed(&mut self, bytes: &[u8], _: Mono) {
+        fn feed(&mut self, bytes: &[u8], _: Mono) -> usize {
             bytes.iter().for_each(|byte| assert_ne!(*byte, b'!'));
             self.0.extend_from_slice(bytes);
+            bytes.len()
         }
 
         fn resize(&mut self, cols: u16, _: u16) {
@@ -794,7 +906,11 @@ mod tests {
                     "\r\n",
                     "\x1b7",
                     "\x1b8",
-                    "\x1bM"
+                    "\x1bM",
+                    "\x1b[?2026h",
+                    "\x1b[?2026l",
+                    "\x1b]2;title\x07",
+                    "\x1b[65535b"
                 ][..]
             )
             .prop_map(|text| text.as_bytes().to_vec()),
@@ -815,10 +931,10 @@ mod tests {
         {
             let mut emulator = contained(20, 5);
             for (cols, rows) in sizes {
-                emulator.feed(&output, START);
+                feed_all(&mut emulator, &output);
                 emulator.resize(cols, rows);
             }
-            emulator.feed(&output, START);
+            feed_all(&mut emulator, &output);
 
             let screen = screen(&emulator);
             for row in &screen.rows {
@@ -833,7 +949,7 @@ mod tests {
         fn how_output_is_cut_changes_nothing(output in any_output(), cut in any::<prop::sample::Index>()) {
             let (left, right) = output.split_at(cut.index(output.len() + 1));
             let mut in_two = fed(left);
-            in_two.feed(right, START);
+            feed_all(&mut in_two, right);
 
             prop_assert_eq!(in_two.snapshot(), fed(&output).snapshot());
         }

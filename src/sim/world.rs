@@ -777,6 +777,10 @@ impl World {
                 let takes = self.dice.between(20, 2 * MILLI);
                 (now + takes, Occurrence::PtyTakes(process, terminal))
             }
+            (PtyEffect::Return(output), Some(_)) => {
+                let again = Occurrence::Pty(process, terminal, PtyEvent::Output(output));
+                (now, again)
+            }
             (PtyEffect::DropInput, Some(shell)) => {
                 let total = shell.withdraw();
                 (
