@@ -308,3 +308,47 @@ fn a_port_in_use_is_told() {
     ];
     ada.refused(&words, 1, "listen-failed");
 }
+
+/// Memberships in a user's folder, whatever their state.
+fn memberships(user: &User) -> usize {
+    crate::harness::items(&user.json(&["list"])).len()
+}
+
+#[test]
+fn a_share_that_could_not_begin_leaves_no_session() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    std::fs::write(ada.home().join("t"), "mine").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    let share = |flags: &[&str]| {
+        let words = ["share", "--headless", "--no-mdns"];
+        ada.run(&[&words[..], flags, &["--", "cat"]].concat())
+    };
+
+    share(&["--ticket-file", "t"]).is_refusal(1, "file-exists");
+    share(&["--listen", &addr, "--ticket-file", "new"]).is_refusal(1, "listen-failed");
+
+    assert_eq!(memberships(&ada), 0);
+    assert!(!ada.home().join("new").exists());
+}
+
+#[test]
+fn a_join_that_is_interrupted_while_it_waits_for_a_person_leaves_no_membership() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--ask"], &["cat"]);
+    let guest = machine.user("guest");
+    let words = ["join", "--headless", "--no-mdns", &ada.ticket()];
+    let waiting = guest.spawns(&words);
+    crate::harness::eventually("ada is asked", crate::harness::SOON, || {
+        let (_, approvals) = ada.asks("GET", "/api/v1/approvals", &serde_json::Value::Null);
+        let asked = !crate::harness::items(&approvals).is_empty();
+        asked.then_some(()).ok_or_else(|| approvals.to_string())
+    });
+
+    let ran = waiting.gets(nix::sys::signal::Signal::SIGINT);
+
+    assert_eq!(ran.code, 130, "{}", ran.err);
+    assert_eq!(memberships(&guest), 0);
+    guest.refused(&["resume", "--headless"], 3, "no-session");
+}

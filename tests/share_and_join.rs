@@ -341,3 +341,29 @@ fn invitations_are_made_listed_and_shown() {
     let bob = machine.join("bob", ticket);
     assert_eq!(bob.ready["role"], "editor");
 }
+
+#[test]
+fn a_command_that_ends_at_once_gives_share_its_status() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    for (command, status) in [
+        (&["true"][..], 0),
+        (&["false"], 1),
+        (&["sh", "-c", "exit 5"], 5),
+        (&["sh", "-c", "kill -9 $$"], 137),
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let words = ["share", "--headless", "--no-mdns", "--return"];
+            let ran = ada.run(&[&words[..], form, &["--"], command].concat());
+            assert_eq!(ran.code, status, "{command:?}: {}", ran.err);
+            assert!(ran.out.contains("cp2p1"), "{command:?}: {}", ran.out);
+        }
+    }
+
+    let list = ada.json(&["list"]);
+    let sessions = crate::harness::items(&list);
+    assert_eq!(sessions.len(), 8, "{list}");
+    let ended = |session: &serde_json::Value| session["ended"] == true;
+    assert!(sessions.iter().all(ended), "{list}");
+}

@@ -1,7 +1,5 @@
 //! `resume`.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
 use crate::cli::error::CliError;
@@ -32,9 +30,8 @@ pub(crate) struct ResumeArgs {
 /// Goes on, offline if need be; a host's terminal is opened again.
 pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliError> {
     let headless = args.headless || context.output.json;
-    if !headless && !std::io::stdout().is_terminal() {
-        let message = "a full screen needs a terminal on stdout";
-        return Err(CliError::new(Code::NoTerminal, message));
+    if !headless {
+        foreground::full_screen(context)?;
     }
     crate::cli::logging::start(context);
     context

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
-use crate::cli::foreground::{self, Attached, Shown, settings};
+use crate::cli::foreground::{self, Attached, Serving, Shown, settings};
 use crate::cli::invite::TicketRole;
 use crate::cli::values::{self, Expiry, Size};
 use crate::cli::{Context, ask};
@@ -101,19 +101,29 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
         .iter()
         .for_each(|warning| context.output.say(warning));
     let with = with(context, &args, headless)?;
-    let network = (args.listen.clone(), args.no_mdns, args.lan_only);
-    let running = node::share(settings(context, network)?, with).await?;
-    let ticket = ticket(&running)?;
-    if let Some(file) = &args.ticket_file {
-        write_ticket(file, &ticket)?;
+    if !headless {
+        foreground::full_screen(context)?;
     }
-    let serving = foreground::serve(context, &running)?;
+    let title = with.new.title.clone();
+    let network = (args.listen.clone(), args.no_mdns, args.lan_only);
+    let settings = settings(context, network)?;
+    // Before anything is made: a session that nobody can join is of no use.
+    let file = args.ticket_file.as_deref();
+    let file = file.map(TicketFile::create).transpose()?;
+    let running = node::share(settings, with).await?;
+    let (ticket, serving) = match prepared(context, &running, file) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            running.discard().await;
+            return Err(error);
+        }
+    };
     let command = format!("collab-p2p join {ticket}");
     let attached = if headless {
         announce(context, &running, &ticket);
         foreground::headless(context, &running.handle).await
     } else {
-        let block = block(context, &running, &args, &command);
+        let block = block(context, &running, (&args, &title), &command);
         block.iter().for_each(|line| context.output.line(line));
         if args.copy {
             copy(context, &command);
@@ -124,13 +134,28 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             block: Some(block.clone()),
         };
         let attached = foreground::attached(context, running.handle.clone(), shown).await;
-        if !matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_)))) {
+        let over = matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_))));
+        if !over && attached.is_ok() {
             block.iter().for_each(|line| context.output.line(line));
         }
         attached
     };
     let reason = foreground::finish(running, serving, &attached).await;
     ended(context, attached?, &reason, args.return_status)
+}
+
+/// The ticket, written where it is wanted, and the local API.
+fn prepared(
+    context: &Context,
+    running: &Running,
+    file: Option<TicketFile>,
+) -> Result<(String, Serving), CliError> {
+    let ticket = ticket(running)?;
+    let serving = foreground::serve(context, running)?;
+    if let Some(file) = file {
+        file.write(&ticket)?;
+    }
+    Ok((ticket, serving))
 }
 
 /// The exit code, and what the person reads after the screen is given back.
@@ -267,38 +292,57 @@ fn size(args: &ShareArgs, headless: bool) -> Size {
 
 /// The ticket of the invitation that was made for this share.
 fn ticket(running: &Running) -> Result<String, CliError> {
-    let view = running.handle.view();
-    let invite = view
-        .invites
-        .iter()
-        .find(|invite| Some(invite.id) == running.invite);
-    invite
-        .and_then(|invite| invite.ticket.clone())
-        .ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
+    let ticket = running
+        .invite
+        .as_ref()
+        .and_then(|invite| invite.ticket.clone());
+    ticket.ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
 }
 
-fn write_ticket(file: &PathBuf, ticket: &str) -> Result<(), CliError> {
-    let failed = |error: std::io::Error| {
-        let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
-            Code::FileExists
-        } else {
-            Code::Failure
-        };
-        CliError::new(
-            code,
-            format!("{} cannot be written: {error}", file.display()),
-        )
+/// The file for the ticket, new and ours; without a ticket it goes again.
+#[derive(Debug)]
+struct TicketFile {
+    path: PathBuf,
+    file: std::fs::File,
+    written: bool,
+}
+
+impl TicketFile {
+    fn create(path: &Path) -> Result<Self, CliError> {
+        let mut open = std::fs::OpenOptions::new();
+        let opened = open.write(true).create_new(true).mode(0o600).open(path);
+        Ok(Self {
+            file: opened.map_err(|error| unwritable(path, &error))?,
+            path: path.to_owned(),
+            written: false,
+        })
+    }
+
+    fn write(mut self, ticket: &str) -> Result<(), CliError> {
+        let written = self.file.write_all(format!("{ticket}\n").as_bytes());
+        written.map_err(|error| unwritable(&self.path, &error))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for TicketFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // It may have gone already.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> CliError {
+    let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
+        Code::FileExists
+    } else {
+        Code::Failure
     };
-    let mut open = std::fs::OpenOptions::new();
-    let mut opened = open
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .map_err(failed)?;
-    opened
-        .write_all(format!("{ticket}\n").as_bytes())
-        .map_err(failed)
+    let message = format!("{} cannot be written: {error}", file.display());
+    CliError::new(code, message)
 }
 
 /// What a script reads: only the ticket, or the ready line.
@@ -320,18 +364,19 @@ fn announce(context: &Context, running: &Running, ticket: &str) {
 }
 
 /// The lines before the screen is taken: what is shared, how others join, which keys there are.
-fn block(context: &Context, running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
-    let view = running.handle.view();
-    let invite = view
-        .invites
-        .iter()
-        .find(|invite| Some(invite.id) == running.invite);
+fn block(
+    context: &Context,
+    running: &Running,
+    (args, title): (&ShareArgs, &str),
+    command: &str,
+) -> Vec<String> {
+    let invite = running.invite.as_ref();
     let role = invite.map_or("viewer", |invite| invite.role.name());
     let until = match invite.and_then(|invite| invite.expires) {
         Some(until) => format!("until {}", minute(until)),
         None => "without end".to_owned(),
     };
-    let title = crate::engine::documents::text::inert(&view.session.title);
+    let title = crate::engine::documents::text::inert(title);
     let prefix = context
         .config
         .file

@@ -28,11 +28,12 @@ use zeroize::Zeroizing;
 use crate::engine::address::Addr;
 use crate::engine::error::Code;
 use crate::engine::ids::{MemberId, SessionId, TopicId};
+use crate::engine::persist::Table;
 use crate::engine::time::Wall;
-use crate::store::StoreError;
 use crate::store::disk::{
-    draw_entropy, load_or_create_key, read_capped, read_key, write_atomically,
+    Disk, STORE_FILE, draw_entropy, load_or_create_key, read_capped, read_key, write_atomically,
 };
+use crate::store::{Store, StoreError};
 
 /// Longest socket path in bytes; the kernel's own limit is 104 to 108.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -44,6 +45,8 @@ const NODES_MAX: usize = 256;
 const LOCK_TRIES: u32 = 10;
 /// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How often a store is tried that its node has just let go of.
+const RELEASE_TRIES: u32 = 100;
 
 const INFO_FILE: &str = "member";
 const LOCK_FILE: &str = "lock";
@@ -355,11 +358,12 @@ impl Folders {
     }
 
     /// All memberships here, the most recently used first. A folder that cannot be read is passed over with
-    /// a warning.
+    /// a warning, and so is what a join leaves that was killed before anybody let it in.
     pub fn list(&self) -> Vec<MemberInfo> {
         let mut members: Vec<MemberInfo> = entries(&self.sessions())
             .filter(|path| path.join(INFO_FILE).exists())
             .filter_map(|path| member_info(path).inspect_err(warn).ok())
+            .filter(|member| !member.never_was())
             .collect();
         members.sort_by(|a, b| {
             b.last_used
@@ -521,6 +525,16 @@ impl MemberInfo {
     /// Whether the session last had this title.
     pub fn is_titled(&self, title: &str) -> bool {
         self.marks.title.is_some() && self.marks.title == self.mark(title)
+    }
+
+    /// Whether nobody ever let this guest in. Its folder is locked while it is looked into, so that no node begins
+    /// there meanwhile.
+    fn never_was(&self) -> bool {
+        let suspect = self.kind == MemberKind::Guest && self.marks.name.is_none();
+        suspect
+            && !self.running
+            && !self.ended
+            && lock(&self.path).is_ok_and(|_held| holds_nothing(&self.path))
     }
 
     fn mark(&self, text: &str) -> Option<String> {
@@ -794,6 +808,48 @@ fn answers(socket: &Path) -> bool {
         Ok(_) => true,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
+}
+
+/// Whether a membership's folder holds no record at all: nobody was ever let in by it. A store that cannot be read
+/// counts as holding something. Nobody else uses the folder meanwhile.
+pub(super) fn holds_nothing(folder: &Path) -> bool {
+    if !folder.join(STORE_FILE).exists() {
+        return true;
+    }
+    let Some(store) = opened(folder) else {
+        return false;
+    };
+    Table::ALL.into_iter().all(|table| {
+        let scan = store.scan(table);
+        scan.is_ok_and(|scan| scan.records.is_empty() && scan.damaged.is_empty())
+    })
+}
+
+/// The store, which a node that has just ended may hold for a moment.
+fn opened(folder: &Path) -> Option<Disk> {
+    for _ in 0..RELEASE_TRIES {
+        match Disk::open(folder) {
+            Err(StoreError::Locked) => std::thread::sleep(LOCK_PAUSE),
+            other => return other.ok(),
+        }
+    }
+    None
+}
+
+/// Removes a membership's folder with all that it holds.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    let mut removed = fs::remove_dir_all(folder);
+    // A store that is just being made may put a file into a folder that is being emptied.
+    for _ in 0..RELEASE_TRIES {
+        match &removed {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(LOCK_PAUSE);
+                removed = fs::remove_dir_all(folder);
+            }
+            Ok(()) | Err(_) => break,
+        }
+    }
+    removed
 }
 
 /// Takes the lock of a folder for as long as the file stays open; the kernel frees it when the process ends.
@@ -1079,6 +1135,7 @@ mod tests {
         for (n, time) in [(1, 10), (2, 30), (3, 20)] {
             let made = folders.create_member(SESSION, member(n), MemberKind::Guest, Wall(time));
             let mut made = made.unwrap();
+            made.set_marks("bob", "a title").unwrap();
             if n == 2 {
                 made.set_ended().unwrap();
             }
@@ -1086,6 +1143,30 @@ mod tests {
 
         let order: Vec<MemberId> = folders.list().iter().map(|info| info.member).collect();
         assert_eq!(order, [member(2), member(3), member(1)]);
+        assert_eq!(folders.most_recent_not_running().unwrap().member, member(3));
+    }
+
+    #[test]
+    fn a_join_that_was_killed_before_it_was_let_in_left_no_membership() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let make = |n| {
+            let made = folders.create_member(SESSION, member(n), MemberKind::Guest, Wall(1));
+            made.unwrap().path().to_owned()
+        };
+        make(1);
+        drop(Disk::open(&make(2)).unwrap());
+        let mut admitted = Disk::open(&make(3)).unwrap();
+        let mut batch = crate::store::Batch::new();
+        batch.put(crate::store::Key::new(Table::Keys, "k"), vec![1]);
+        admitted
+            .commit(batch, crate::store::Durability::Immediate)
+            .unwrap();
+        drop(admitted);
+
+        let listed: Vec<MemberId> = folders.list().iter().map(|info| info.member).collect();
+
+        assert_eq!(listed, [member(3)]);
         assert_eq!(folders.most_recent_not_running().unwrap().member, member(3));
     }
 
