@@ -43,6 +43,7 @@ mod peers;
 mod picture;
 mod terminals;
 mod viewed;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
