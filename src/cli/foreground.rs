@@ -168,7 +168,8 @@ pub(crate) async fn headless(context: &Context, handle: &Handle) -> Result<Attac
 }
 
 async fn print_events(context: &Context, handle: &Handle) {
-    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall())));
+    let session = handle.view().session.id;
+    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall()), session));
     let mut reader = hub.read(None);
     let collecting = hub.collect(handle.clone(), handle.events());
     let printing = async {

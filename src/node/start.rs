@@ -26,7 +26,7 @@ use crate::node::committer::OpenStore;
 use crate::node::driver::Driver;
 use crate::node::entropy;
 use crate::node::folder::{
-    self, FolderError, Folders, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
+    self, FolderError, Folders, Label, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
 };
 use crate::node::handle::Handle;
 use crate::store::disk::Disk;
@@ -461,7 +461,7 @@ struct Place {
 async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sender<bool>) {
     let mut views = handle.watch_view();
     let mut registration = None;
-    let mut known: (Vec<Addr>, String, String) = Default::default();
+    let mut known = None;
     loop {
         let view = views.borrow_and_update().clone();
         let listen: Vec<Addr> = view
@@ -471,10 +471,22 @@ async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sende
             .collect();
         let me = view.participants.iter().find(|participant| participant.me);
         let name = me.map(|me| me.name.clone()).unwrap_or_default();
-        let now = (listen.clone(), name, view.session.title.clone());
+        let label = Label {
+            title: view.session.title.clone(),
+            name,
+            role: view.session.role,
+        };
+        // Who has left is no participant any more; what the membership was called stays.
+        let label = match &known {
+            Some((_, before)) if label.name.is_empty() => Label::clone(before),
+            Some(_) | None => label,
+        };
+        let now = Some((listen, label));
         let member = matches!(view.phase, Phase::Member { .. } | Phase::Closed);
         if member && now != known {
-            if let Err(error) = place.update(&mut registration, &now) {
+            if let Some(now) = &now
+                && let Err(error) = place.update(&mut registration, now)
+            {
                 tracing::warn!(%error, "the run folder could not be updated");
             }
             known = now;
@@ -509,10 +521,10 @@ impl Place {
     fn update(
         &mut self,
         registration: &mut Option<folder::Registration>,
-        (listen, name, title): &(Vec<Addr>, String, String),
+        (listen, label): &(Vec<Addr>, Label),
     ) -> Result<(), FolderError> {
         self.folder.set_ports(ports_of(listen))?;
-        self.folder.set_marks(name, title)?;
+        self.folder.set_label(label)?;
         if let Some(registration) = registration {
             return registration.set_listen(listen.clone());
         }
