@@ -98,7 +98,7 @@ printf 'exit %s\n' "$code"
 
 say "he asks for control, ada gives it for ten minutes"
 as bob control request
-until_prints "bob asks for control" as ada control status
+until_prints ") asks for control" as ada control status
 as ada control grant bob --for 10m
 until_prints "bob has control" as bob control status
 as bob type 'echo typed by bob' --enter

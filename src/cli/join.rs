@@ -165,7 +165,7 @@ async fn admitted(context: &Context, running: &Running) -> Result<Option<i32>, C
             reason = running.handle.stopped() => return Err(failed(reason)),
             signal = signals.next() => return Ok(Some(signal)),
             _ = pause.tick() => if waits != told && !waits.is_empty() {
-                context.output.say(&format!("waiting {waits}"));
+                context.output.say(&format!("waiting: {waits}"));
                 told = waits;
             },
         }

@@ -12,7 +12,7 @@ use crate::cli::error::CliError;
 use crate::cli::foreground::{self, Attached, Serving, Shown, settings};
 use crate::cli::invite::TicketRole;
 use crate::cli::values::{self, Expiry, Size};
-use crate::cli::{Context, ask};
+use crate::cli::{Context, ask, output};
 use crate::engine::NewSession;
 use crate::engine::address::Addr;
 use crate::engine::capability::Role;
@@ -124,7 +124,9 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
         foreground::headless(context, &running.handle).await
     } else {
         let block = block(context, &running, (&args, &title), &command);
-        block.iter().for_each(|line| context.output.line(line));
+        for line in &block {
+            context.output.line(line);
+        }
         if args.copy {
             copy(context, &command);
         }
@@ -136,7 +138,9 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
         let attached = foreground::attached(context, running.handle.clone(), shown).await;
         let over = matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_))));
         if !over && attached.is_ok() {
-            block.iter().for_each(|line| context.output.line(line));
+            for line in &block {
+                context.output.line(line);
+            }
         }
         attached
     };
@@ -187,7 +191,7 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
     let first = argv.first().cloned().unwrap_or_default();
     let word = first.rsplit('/').next().unwrap_or_default().to_owned();
     let cwd = match &args.path {
-        Some(path) => Some(folder(path)?),
+        Some(path) => Some(folder(context, path)?),
         None => std::env::current_dir().ok(),
     };
     runnable(context, &argv, cwd.as_deref())?;
@@ -244,36 +248,46 @@ fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
 
 /// Refuses a command that cannot be found, before a session is made around it.
 fn runnable(context: &Context, argv: &[String], cwd: Option<&Path>) -> Result<(), CliError> {
-    use std::os::unix::fs::PermissionsExt;
     let program = argv.first().map(String::as_str).unwrap_or_default();
-    let is_program = |path: PathBuf| {
-        let facts = std::fs::metadata(path);
-        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
-    };
-    let found = if program.contains('/') {
-        is_program(cwd.unwrap_or_else(|| Path::new("")).join(program))
-    } else {
-        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
-        path.split(':')
-            .any(|folder| is_program(PathBuf::from(folder).join(program)))
-    };
-    if found {
+    if is_runnable(context, program, cwd) {
         return Ok(());
     }
     let message = format!("`{program}` is no program that can be run here");
     Err(CliError::new(Code::CommandFailed, message))
 }
 
-fn folder(path: &PathBuf) -> Result<PathBuf, CliError> {
-    let absolute = std::fs::canonicalize(path)
-        .map_err(|error| CliError::new(Code::Usage, format!("{}: {error}", path.display())))?;
-    if absolute.is_dir() {
-        return Ok(absolute);
+fn is_runnable(context: &Context, program: &str, cwd: Option<&Path>) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: PathBuf| {
+        let facts = std::fs::metadata(path);
+        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        is_program(cwd.unwrap_or_else(|| Path::new("")).join(program))
+    } else {
+        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
+        path.split(':')
+            .any(|folder| is_program(PathBuf::from(folder).join(program)))
     }
-    Err(CliError::new(
-        Code::Usage,
-        format!("{} is no folder", path.display()),
-    ))
+}
+
+fn folder(context: &Context, path: &Path) -> Result<PathBuf, CliError> {
+    let message = match std::fs::canonicalize(path) {
+        Ok(absolute) if absolute.is_dir() => return Ok(absolute),
+        Ok(_) => format!("{} is no folder", path.display()),
+        Err(error) => format!("{} is no folder: {error}", path.display()),
+    };
+    let error = CliError::new(Code::Usage, message);
+    let program = path.to_str().unwrap_or_default();
+    Err(if is_runnable(context, program, None) {
+        error.with_help(format!(
+            "a command to share comes after `--`: `collab-p2p share -- {program}`"
+        ))
+    } else {
+        error.with_help(
+            "PATH is the folder in which the terminal starts; a command comes after `--`",
+        )
+    })
 }
 
 fn size(args: &ShareArgs, headless: bool) -> Size {
@@ -373,7 +387,7 @@ fn block(
     let invite = running.invite.as_ref();
     let role = invite.map_or("viewer", |invite| invite.role.name());
     let until = match invite.and_then(|invite| invite.expires) {
-        Some(until) => format!("until {}", minute(until)),
+        Some(until) => format!("until {}", output::minute(&output::time(until))),
         None => "without end".to_owned(),
     };
     let title = crate::engine::documents::text::inert(title);
@@ -397,13 +411,6 @@ fn block(
         lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
     }
     lines
-}
-
-/// A moment to the minute: `2026-11-21 10:33 UTC`.
-fn minute(at: crate::engine::time::Wall) -> String {
-    let text = crate::cli::output::time(at);
-    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
-    format!("{date} {} UTC", time.chars().take(5).collect::<String>())
 }
 
 /// Puts a text into the clipboard by the terminal's own means (OSC 52).
