@@ -41,6 +41,8 @@ mod joining;
 mod member;
 mod peers;
 mod picture;
+#[cfg(test)]
+mod stage;
 mod terminals;
 mod viewed;
 mod words;
@@ -425,6 +427,7 @@ impl Engine {
             Timer::Admission => self.admission_due(context),
             Timer::Presence => self.presence_due(context),
             Timer::PresenceEnds => self.changed = true,
+            Timer::MembershipEnds => self.membership_changed(context),
             Timer::Compare | Timer::Fetch => self.sync_due(context),
             Timer::Frame(terminal) => self.frame_due(terminal, context),
             Timer::Emulator(terminal) => self.emulator_due(terminal, context),

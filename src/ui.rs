@@ -55,6 +55,9 @@ pub struct UiOptions {
     pub caps: Caps,
     /// `TERM` of the local terminal.
     pub term: Option<String>,
+    /// Typed text at which the UI panics, to see in the lab that the terminal is put back.
+    #[cfg(feature = "lab")]
+    pub panic_on: Option<String>,
 }
 
 impl Default for UiOptions {
@@ -71,6 +74,8 @@ impl Default for UiOptions {
                 underlines: false,
             },
             term: None,
+            #[cfg(feature = "lab")]
+            panic_on: None,
         }
     }
 }

@@ -228,6 +228,8 @@ pub(crate) async fn attached(
             context.env.colorterm.as_deref(),
         ),
         term: context.env.term.clone(),
+        #[cfg(feature = "lab")]
+        panic_on: context.env.panic_on.clone(),
     };
     // A command that ended before there was anything to show.
     if let Some(reason) = handle.stopped().now_or_never() {

@@ -448,10 +448,9 @@ fn refused_by(message: AdmissionMessage) -> Refusal {
     }
 }
 
-/// Whether others talk to this member: it has a standing whose time is not over.
+/// Whether others talk to this member.
 fn is_member(membership: &Membership, member: &MemberId, at: Wall) -> bool {
-    let standing = membership.standing(member);
-    standing.is_some_and(|standing| standing.until.is_none_or(|until| at <= until))
+    membership.is_present(member, at)
 }
 
 /// Whether these statements, with what is known, make the peer a member.

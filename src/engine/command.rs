@@ -8,6 +8,7 @@ use crate::engine::capability::Role;
 use crate::engine::error::Code;
 use crate::engine::ids::{InviteId, MemberId, TerminalId};
 use crate::engine::time::Wall;
+use crate::engine::view::MessageView;
 
 /// A refusal: what failed and why, in one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -227,6 +228,8 @@ pub enum Command {
         /// What it points at.
         anchor: Option<Anchor>,
     },
+    /// List messages, also those that a view no longer holds.
+    Messages(MessagesWanted),
     /// Say what one does.
     SetPresence(PresenceUpdate),
     /// Something about the lease of a terminal.
@@ -307,6 +310,26 @@ pub struct TerminalSpec {
     pub rows: u16,
 }
 
+/// A stretch of the chat: the newest of those after one place and before another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessagesWanted {
+    /// Later than this.
+    pub since: Option<MessagesSince>,
+    /// Before the message with this id.
+    pub before: Option<String>,
+    /// At most so many, clamped to [`crate::engine::limits::LISTED_MESSAGES_MAX`].
+    pub most: usize,
+}
+
+/// Where a list of messages begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessagesSince {
+    /// After this moment.
+    Time(Wall),
+    /// After the message with this id.
+    Message(String),
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -317,6 +340,8 @@ pub enum Reply {
         /// Its id.
         id: String,
     },
+    /// The messages that were asked for, oldest first.
+    Messages(Vec<MessageView>),
     /// An invitation stands.
     Invite {
         /// Its id.

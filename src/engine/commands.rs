@@ -9,7 +9,7 @@ use crate::engine::documents::{DocumentName, Draft};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::engine::event::RequestId;
-use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::ids::{MemberId, MessageId, TerminalId};
 use crate::engine::limits::CHAT_TEXT_BYTES_MAX;
 use crate::engine::member::Promise;
 use crate::engine::replica::Taken;
@@ -70,6 +70,12 @@ impl Engine {
                     anchor,
                 };
                 self.post(&draft, context).map(Some)
+            }
+            Command::Messages(wanted) => {
+                let now = context.now.wall;
+                member
+                    .messages(&wanted, now)
+                    .map(|listed| Some(Reply::Messages(listed)))
             }
             Command::SetPresence(update) => {
                 member.board.update(update, context.now);
@@ -461,7 +467,8 @@ fn writes(command: &Command) -> bool {
         | Command::CreateInvite { .. }
         | Command::OpenTerminal { .. }
         | Command::Leave => true,
-        Command::SetPresence(_)
+        Command::Messages(_)
+        | Command::SetPresence(_)
         | Command::Control { .. }
         | Command::Input { .. }
         | Command::Deny { .. }
@@ -491,10 +498,94 @@ fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn reply_of(reply: Option<String>) -> Result<Option<crate::engine::ids::MessageId>, CommandError> {
-    let Some(reply) = reply else { return Ok(None) };
-    let id = reply
-        .parse()
-        .map_err(|_| CommandError::new(Code::Usage, format!("`{reply}` is no message's id")))?;
-    Ok(Some(id))
+fn reply_of(reply: Option<String>) -> Result<Option<MessageId>, CommandError> {
+    reply.as_deref().map(message_id).transpose()
+}
+
+/// Reads a message's id.
+pub(in crate::engine) fn message_id(text: &str) -> Result<MessageId, CommandError> {
+    text.parse()
+        .map_err(|_| CommandError::new(Code::Usage, format!("`{text}` is no message's id")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::{MessagesSince, MessagesWanted};
+    use crate::engine::limits::LISTED_MESSAGES_MAX;
+    use crate::engine::stage::Stage;
+    use crate::engine::view::MessageView;
+
+    const OWNER: usize = 0;
+
+    fn listed(stage: &mut Stage, wanted: MessagesWanted) -> Vec<MessageView> {
+        match stage.command(OWNER, Command::Messages(wanted)).unwrap() {
+            Reply::Messages(listed) => listed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn whoever_goes_backwards_reads_all_that_was_ever_said() {
+        const SAID: usize = 2 * LISTED_MESSAGES_MAX + 7;
+        let mut stage = Stage::with(&[]);
+        for number in 0..SAID {
+            stage.run(Duration::from_millis(100));
+            let said = Command::PostMessage {
+                text: format!("number {number}"),
+                reply: None,
+                mentions: Vec::new(),
+                anchor: None,
+            };
+            stage.command(OWNER, said).unwrap();
+        }
+
+        let mut all: Vec<MessageView> = Vec::new();
+        loop {
+            let wanted = MessagesWanted {
+                before: all.first().map(|message| message.id.clone()),
+                most: usize::MAX,
+                since: None,
+            };
+            let page = listed(&mut stage, wanted);
+            assert!(page.len() <= LISTED_MESSAGES_MAX);
+            if page.is_empty() {
+                break;
+            }
+            all.splice(0..0, page);
+        }
+        let texts: Vec<String> = all.iter().map(|message| message.text.clone()).collect();
+        let said: Vec<String> = (0..SAID).map(|number| format!("number {number}")).collect();
+        assert_eq!(texts, said);
+
+        let after = |since| MessagesWanted {
+            since: Some(since),
+            before: None,
+            most: 500,
+        };
+        let of_id = after(MessagesSince::Message(all[SAID - 3].id.clone()));
+        assert_eq!(listed(&mut stage, of_id).len(), 2);
+        let of_time = after(MessagesSince::Time(all[SAID - 3].time));
+        assert_eq!(listed(&mut stage, of_time).len(), 2);
+        let backwards = MessagesWanted {
+            since: Some(MessagesSince::Message(all[9].id.clone())),
+            before: Some(all[9].id.clone()),
+            most: 5,
+        };
+        assert_eq!(listed(&mut stage, backwards), []);
+    }
+
+    #[test]
+    fn a_place_that_is_no_messages_is_refused() {
+        let mut stage = Stage::with(&[]);
+        for id in ["", "x", &"0".repeat(32)] {
+            let wanted = MessagesWanted {
+                before: Some(id.to_owned()),
+                most: 1,
+                since: None,
+            };
+            let error = stage.command(OWNER, Command::Messages(wanted)).unwrap_err();
+            assert_eq!(error.code, Code::Usage, "{id}");
+        }
+    }
 }

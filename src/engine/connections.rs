@@ -12,8 +12,8 @@ use crate::engine::entropy::Entropy;
 use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, HEARTBEAT, HELLO,
-    PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, FINISHED_ONCE,
+    HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -95,6 +95,11 @@ pub enum LinkInput<'a> {
         conn: ConnId,
         /// Whether both sides know each other as members now.
         welcome: bool,
+    },
+    /// The peer on this connection belongs to another session, as its key does for ever.
+    Foreign {
+        /// Which connection.
+        conn: ConnId,
     },
     /// The peer answered our heartbeat.
     RoundTrip {
@@ -188,6 +193,8 @@ struct Peer {
     last_error: Option<String>,
     /// When an admission with it was last done.
     finished: Option<Mono>,
+    /// It belongs to another session: looked for no more, unless it is known as a member.
+    foreign: bool,
 }
 
 /// The connections of a node.
@@ -204,9 +211,6 @@ pub struct Connections {
     /// Dials after a failure, in the last minute.
     redials: VecDeque<Mono>,
 }
-
-/// A second admission with a peer within this time is a failure: it should have said hello after the first.
-const FINISHED_ONCE: std::time::Duration = ms(10_000);
 
 /// A dial that neither led to a connection nor failed is given up after so long.
 const DIAL_GIVEN_UP: std::time::Duration = ms(10_000);
@@ -260,6 +264,7 @@ impl Connections {
             LinkInput::Heard { conn } => self.heard(conn, now),
             LinkInput::Waits { conn, until } => self.waits(conn, until),
             LinkInput::Finished { conn, welcome } => self.finished(conn, welcome, out),
+            LinkInput::Foreign { conn } => self.foreign(conn),
             LinkInput::RoundTrip { conn, micros } => self.round_trip(conn, micros),
             LinkInput::Networks(networks) => self.networks_changed(networks, now),
             LinkInput::AddressExpired => self.address_expired(now, out),
@@ -334,7 +339,7 @@ impl Connections {
         let dialling = self
             .peers
             .values()
-            .filter(|peer| peer.dialling.is_some())
+            .filter(|peer| peer.dialling.is_some() && !peer.foreign)
             .count();
         if dialling > 0 {
             return format!("dialling {}", counted(dialling, "peer"));
@@ -437,8 +442,7 @@ impl Connections {
         if peer == self.me {
             return;
         }
-        if !self.peers.contains_key(&peer) && self.peers.len() >= CANDIDATES_MAX + self.wanted.len()
-        {
+        if !self.peers.contains_key(&peer) && !self.has_room_for_a_candidate() {
             return;
         }
         let allowed: Vec<Addr> = addrs
@@ -471,6 +475,18 @@ impl Connections {
             let at = now + courtesy;
             known.next_dial = Some(known.next_dial.map_or(at, |stands| stands.min(at)));
         }
+    }
+
+    /// Whether one more peer may be remembered: who belongs to another session makes room.
+    fn has_room_for_a_candidate(&mut self) -> bool {
+        let most = CANDIDATES_MAX + self.wanted.len();
+        if self.peers.len() >= most {
+            let linked: BTreeSet<MemberId> = self.links.values().map(|link| link.peer).collect();
+            let wanted = &self.wanted;
+            self.peers
+                .retain(|id, known| !known.foreign || wanted.contains(id) || linked.contains(id));
+        }
+        self.peers.len() < most
     }
 
     /// Whether an address may be dialled at the word of `source`: DESIGN §9.
@@ -590,6 +606,13 @@ impl Connections {
         self.close(conn, out);
     }
 
+    fn foreign(&mut self, conn: ConnId) {
+        let peer = self.links.get(&conn).map(|link| link.peer);
+        if let Some(known) = peer.and_then(|peer| self.peers.get_mut(&peer)) {
+            known.foreign = true;
+        }
+    }
+
     fn round_trip(&mut self, conn: ConnId, micros: u64) {
         if let Some(link) = self.links.get_mut(&conn) {
             let before = link.rtt_micros.unwrap_or(micros);
@@ -694,13 +717,13 @@ impl Connections {
     }
 
     fn lacks(&self, id: &MemberId, known: &Peer) -> bool {
-        let wanted = self.wanted.contains(id) || self.anybody;
+        let wanted = self.wanted.contains(id) || (self.anybody && !known.foreign);
         // A connection that is being closed still counts: a new one beside it would be judged with it.
         let connected = self.links.values().any(|link| link.peer == *id);
         wanted && known.dialling.is_none() && !connected
     }
 
-    /// Dials whom it is time to dial: hosts first, then those who failed least. Of dials that follow a failure
+    /// Dials whom it is time to dial: hosts first, then members, then those who failed least. Of dials that follow a failure
     /// there are [`DIALS_PER_MINUTE_MAX`] a minute, so that many absent members cost little.
     fn dial_due(&mut self, now: Mono, out: &mut Vec<LinkOutput>) {
         while self
@@ -710,7 +733,7 @@ impl Connections {
         {
             self.redials.pop_front();
         }
-        let mut due: Vec<(bool, u32, MemberId)> = self
+        let mut due: Vec<((bool, bool), u32, MemberId)> = self
             .peers
             .iter()
             .filter(|(id, peer)| {
@@ -718,7 +741,10 @@ impl Connections {
                     && !peer.addrs.is_empty()
                     && self.lacks(id, peer)
             })
-            .map(|(id, peer)| (!self.first.contains(id), peer.failures, *id))
+            .map(|(id, peer)| {
+                let later = (!self.first.contains(id), !self.wanted.contains(id));
+                (later, peer.failures, *id)
+            })
             .collect();
         due.sort_unstable();
         for (_, failures, id) in due {
@@ -874,6 +900,61 @@ mod tests {
         handle(&mut here, LinkInput::Tick, Mono(5_000_000), &mut out);
 
         assert_eq!(out, [LinkOutput::Close(ConnId(1))]);
+    }
+
+    #[test]
+    fn who_belongs_to_another_session_is_dialled_no_more_and_makes_room_for_others() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        handle(&mut here, LinkInput::AnybodyWanted(true), Mono(0), &mut out);
+        let candidate = |number: usize| {
+            let mut id = [7; 32];
+            id[0] = u8::try_from(number).unwrap();
+            MemberId(id)
+        };
+        for number in 0..CANDIDATES_MAX {
+            find(&mut here, candidate(number), &mut out);
+        }
+        assert_eq!(dials(&out), CANDIDATES_MAX);
+        out.clear();
+        find(&mut here, candidate(200), &mut out);
+        assert_eq!(dials(&out), 0, "there is no room");
+
+        connect(&mut here, 1, candidate(3), true, &mut out);
+        let conn = ConnId(1);
+        handle(&mut here, LinkInput::Foreign { conn }, Mono(1), &mut out);
+        let ended = &Ended::Finished;
+        handle(
+            &mut here,
+            LinkInput::Disconnected { conn, ended },
+            Mono(2),
+            &mut out,
+        );
+        out.clear();
+        handle(&mut here, LinkInput::Tick, Mono(10_000_000), &mut out);
+        let again = |out: &[LinkOutput]| {
+            out.iter()
+                .any(|one| matches!(one, LinkOutput::Dial { peer, .. } if *peer == candidate(3)))
+        };
+        assert!(!again(&out));
+        handle(
+            &mut here,
+            LinkInput::Wanted([candidate(3)].into()),
+            Mono(20_000_000),
+            &mut out,
+        );
+        handle(&mut here, LinkInput::Tick, Mono(100_000_000), &mut out);
+        assert!(again(&out), "a member is dialled whatever it said");
+
+        handle(
+            &mut here,
+            LinkInput::Wanted([].into()),
+            Mono(100_000_001),
+            &mut out,
+        );
+        out.clear();
+        find(&mut here, candidate(201), &mut out);
+        assert_eq!(dials(&out), 1);
     }
 
     #[test]
@@ -1058,6 +1139,64 @@ mod tests {
     }
 
     #[test]
+    fn who_finishes_one_admission_after_the_other_is_dialled_ever_more_rarely() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        handle(
+            &mut here,
+            LinkInput::Wanted([GREATER].into()),
+            Mono(0),
+            &mut out,
+        );
+        discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
+
+        // As a member would, the peer ends each admission well, and then shows no member's lanes again.
+        let (mut now, mut dialled) = (Mono(0), Vec::new());
+        while now < Mono(9_000_000) && dialled.len() < 100 {
+            assert_eq!(dials(&out), 1);
+            out.clear();
+            dialled.push(now);
+            let conn = ConnId(dialled.len() as u64);
+            let connected = LinkInput::Connected {
+                conn,
+                peer: GREATER,
+                outbound: true,
+                path: Path::Lan,
+                member: false,
+            };
+            handle(&mut here, connected, now, &mut out);
+            let welcome = true;
+            handle(
+                &mut here,
+                LinkInput::Finished { conn, welcome },
+                now,
+                &mut out,
+            );
+            let ended = &Ended::Finished;
+            out.clear();
+            handle(
+                &mut here,
+                LinkInput::Disconnected { conn, ended },
+                now,
+                &mut out,
+            );
+            if dials(&out) == 0 {
+                now = here.deadline().unwrap();
+                handle(&mut here, LinkInput::Tick, now, &mut out);
+            }
+        }
+
+        let again: Vec<Mono> = vec![
+            Mono(0),
+            Mono(0),
+            Mono(0) + pause(1),
+            Mono(0) + pause(1) + pause(2),
+        ];
+        assert_eq!(dialled[..4], again, "only the first is followed at once");
+        assert!(dialled.len() <= 8, "{dialled:?}");
+    }
+
+    #[test]
     fn an_expired_address_drops_every_connection_but_loopback() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
@@ -1097,6 +1236,17 @@ mod tests {
             Mono(0),
             out,
         );
+    }
+
+    fn find(to: &mut Connections, peer: MemberId, out: &mut Vec<LinkOutput>) {
+        let addrs = &["/ip4/10.0.0.1/tcp/1".parse().unwrap()];
+        let source = Source::Ticket;
+        let found = LinkInput::Discovered {
+            peer,
+            addrs,
+            source,
+        };
+        handle(to, found, Mono(0), out);
     }
 
     fn discover(to: &mut Connections, addr: &str, source: Source, out: &mut Vec<LinkOutput>) {

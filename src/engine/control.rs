@@ -303,8 +303,8 @@ pub enum Denial {
     /// The host's person has just taken control.
     #[error("the host has just taken control")]
     Paused,
-    /// Too many requests wait.
-    #[error("too many requests wait at the host")]
+    /// Too many requests wait, or this member has asked too often in the last minute.
+    #[error("too many requests at the host; try again in a minute")]
     Busy,
     /// The terminal is closed.
     #[error("the terminal is closed")]
@@ -423,6 +423,27 @@ pub struct Account {
     pub not_written: u64,
     /// Bytes that may have been taken: the host died before it said so.
     pub unknown: u64,
+}
+
+impl Account {
+    /// Whether anything typed was not written, or may not have been.
+    pub fn is_short(&self) -> bool {
+        self.not_written > 0 || self.unknown > 0
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            written,
+            not_written,
+            unknown,
+        } = self;
+        write!(
+            f,
+            "{written} bytes of the keys were written, {not_written} were not, {unknown} may have been"
+        )
+    }
 }
 
 /// Bytes of keys, at most [`INPUT_FRAME_BYTES_MAX`]; what was typed is never shown in logs.

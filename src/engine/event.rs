@@ -13,6 +13,13 @@ pub struct ConnId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// Whether this side has opened it.
+    pub fn is_opened_here(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+}
+
 /// A request of a face, to be answered by one [`crate::engine::effect::Effect::Reply`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);

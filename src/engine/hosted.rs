@@ -25,7 +25,7 @@ use crate::engine::terminal::screen::{ScreenHost, clamp_size};
 use crate::engine::terminal::tree::Server;
 use crate::engine::terminals::{Pictures, Rights};
 use crate::engine::time::Mono;
-use crate::engine::view::What;
+use crate::engine::view::{LeaseEnding, What};
 use crate::engine::{Engine, Phase, Use};
 
 /// A terminal whose shell runs here.
@@ -391,6 +391,7 @@ impl Engine {
         let hosted = member.terminals.hosted.get_mut(&terminal)?;
         let rights = Rights {
             replica: &member.replica,
+            present: &member.members,
             links: &self.links,
         };
         let key = member.replica.key();
@@ -480,7 +481,11 @@ impl Engine {
                 number,
                 reason,
             } => {
-                let what = ended(terminal, holder, number, &reason);
+                let ending = LeaseEnding {
+                    reason,
+                    account: None,
+                };
+                let what = ended(terminal, holder, number, ending);
                 context.emit(Some(member.actor(&holder)), what);
             }
             HostEvent::Typed { verb, taken } => self.own_typed(verb, taken, context),
@@ -666,25 +671,28 @@ pub(in crate::engine) fn ended(
     terminal: TerminalId,
     holder: MemberId,
     number: u64,
-    reason: &EndReason,
+    ending: LeaseEnding,
 ) -> What {
-    match reason {
+    match ending.reason {
         EndReason::Released | EndReason::Gone | EndReason::Closed | EndReason::Forgotten => {
             What::ControlReleased {
                 terminal,
                 participant: holder,
                 number,
+                ending,
             }
         }
         EndReason::Expired => What::ControlExpired {
             terminal,
             participant: holder,
             number,
+            ending,
         },
         EndReason::Taken { .. } => What::ControlTaken {
             terminal,
             from: holder,
             number,
+            ending,
         },
         EndReason::Revoked { .. }
         | EndReason::Given { .. }
@@ -693,10 +701,141 @@ pub(in crate::engine) fn ended(
             terminal,
             participant: holder,
             number,
+            ending,
         },
     }
 }
 
 fn no_member() -> CommandError {
     CommandError::new(Code::Failure, "this node is no member yet")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::control::{FromHost, ToHost};
+    use crate::engine::event::Lane;
+    use crate::engine::limits::{CONTROL_PROMPT_S, CONTROL_QUESTIONS_PER_MINUTE_MAX};
+    use crate::engine::stage::Stage;
+
+    const HOST: usize = 0;
+    const GUEST: usize = 1;
+
+    /// A guest's conversation with the terminal, beside the one of its own engine.
+    struct Voice {
+        terminal: TerminalId,
+        stream: StreamId,
+        attachment: u64,
+    }
+
+    impl Voice {
+        fn new(stage: &mut Stage) -> Self {
+            let terminal = stage.open_terminal(HOST);
+            stage.run(Duration::from_secs(1));
+            let stream = stage.open(GUEST, HOST, Lane::Input);
+            let attach = |engine: &mut Engine, context: &mut Context<'_>| {
+                let mut out = Vec::new();
+                let from = engine.links.up().next().unwrap().0;
+                let (nonce, unsettled) = (7, None);
+                let body = ToHost::Attach { nonce, unsettled };
+                engine.with_lease(terminal, context, |lease, at| {
+                    lease.handle(HostInput::Message { from, body }, at, &mut out);
+                });
+                out.into_iter().find_map(|output| {
+                    let HostOutput::Send { body, .. } = output else {
+                        return None;
+                    };
+                    let FromHost::Attached { attachment, .. } = body else {
+                        return None;
+                    };
+                    Some(attachment)
+                })
+            };
+            let attachment = stage.act(HOST, attach).unwrap();
+            drop(stage.take_events(HOST));
+            Self {
+                terminal,
+                stream,
+                attachment,
+            }
+        }
+
+        fn say(&self, stage: &mut Stage, body: ToHost) {
+            let terminal = self.terminal;
+            stage.say_on(HOST, self.stream, InputMessage { terminal, body }.encode());
+        }
+
+        fn ask(&self, stage: &mut Stage, request: u64) {
+            let body = ToHost::Request {
+                attachment: self.attachment,
+                request,
+                first_key: false,
+                duration_s: Some(600),
+            };
+            self.say(stage, body);
+        }
+
+        fn withdraw(&self, stage: &mut Stage, request: u64) {
+            let attachment = self.attachment;
+            let body = ToHost::Withdraw {
+                attachment,
+                request,
+            };
+            self.say(stage, body);
+        }
+
+        fn prompts(&self, stage: &mut Stage) -> usize {
+            stage.member(HOST).terminals.hosted[&self.terminal]
+                .prompts
+                .len()
+        }
+    }
+
+    fn requests(events: &[What]) -> usize {
+        let requested = |event: &&What| matches!(event, What::ControlRequested { .. });
+        events.iter().filter(requested).count()
+    }
+
+    #[test]
+    fn who_asks_for_control_again_and_again_is_one_question_that_ends_in_time() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let voice = Voice::new(&mut stage);
+
+        voice.ask(&mut stage, 1);
+        for request in 2..100 {
+            stage.run(Duration::from_secs(1));
+            voice.ask(&mut stage, request);
+        }
+
+        assert_eq!(voice.prompts(&mut stage), 1, "the person sees one card");
+        assert_eq!(requests(&stage.take_events(HOST)), 1, "and is told once");
+        stage.run(Duration::from_secs(CONTROL_PROMPT_S - 98));
+        assert_eq!(
+            voice.prompts(&mut stage),
+            0,
+            "the first asking began the time"
+        );
+    }
+
+    #[test]
+    fn who_takes_its_question_back_and_asks_anew_does_so_only_a_few_times_a_minute() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let voice = Voice::new(&mut stage);
+
+        for request in 1..100 {
+            voice.ask(&mut stage, request);
+            voice.withdraw(&mut stage, request);
+        }
+        let told = requests(&stage.take_events(HOST));
+        assert_eq!(told, CONTROL_QUESTIONS_PER_MINUTE_MAX);
+        assert_eq!(voice.prompts(&mut stage), 0);
+        stage.run(Duration::from_secs(60));
+        voice.ask(&mut stage, 100);
+
+        assert_eq!(requests(&stage.take_events(HOST)), 1);
+        assert_eq!(voice.prompts(&mut stage), 1);
+    }
 }

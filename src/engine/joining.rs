@@ -213,9 +213,13 @@ impl Engine {
         };
         // Only who has proven the session, or is the ticket's own host, can end the search.
         let believed = attempt.sent >= JOIN_SENT || attempt.machine.peer() == joining.ticket.host;
+        let conn = attempt.conn;
         let (code, ends) = meaning(refusal);
         let error = CommandError::new(code, refusal.to_string());
-        if ends && believed {
+        if let (Refusal::WrongSession, false) = (refusal, believed) {
+            // Another session's node, found nearby: it says nothing about ours.
+            self.link(LinkInput::Foreign { conn }, context);
+        } else if ends && believed {
             self.stop(StopReason::JoinFailed(error), context);
         } else if joining.refusal.is_none() || believed {
             joining.refusal = Some(error);

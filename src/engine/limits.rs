@@ -11,6 +11,10 @@ pub const PROTOCOL_VERSION: u16 = 1;
 
 /// Addresses of one peer that are dialled or kept.
 pub const ADDRS_PER_PEER_MAX: usize = 8;
+/// Members whose addresses go in one message.
+pub const ADDRESSES_PER_MESSAGE: usize = 128;
+/// Changes of one member's addresses that are taken, kept and passed on in a minute.
+pub const ADDRESS_CHANGES_PER_MINUTE_MAX: usize = 30;
 /// Dials a minute that follow a failure, all peers together.
 pub const DIALS_PER_MINUTE_MAX: usize = 30;
 /// Pause before the first redial; doubled with each failure.
@@ -25,6 +29,8 @@ pub const UNPROVEN: Duration = ms(5_000);
 pub const APPROVAL: Duration = ms(120_000);
 /// A member's connection without hello lives so long.
 pub const HELLO: Duration = ms(1_500);
+/// A second admission with a peer within this time is a failure: it should have said hello after the first.
+pub const FINISHED_ONCE: Duration = ms(10_000);
 /// Pause between heartbeats.
 pub const HEARTBEAT: Duration = ms(1_000);
 /// A peer silent for so long is dead.
@@ -46,6 +52,9 @@ pub const FETCH_TIMEOUT: Duration = ms(3_000);
 pub const FETCH_BYTES_MAX: usize = 128 * 1024;
 /// Logs named in one request.
 pub const FETCH_LOGS_MAX: usize = 64;
+/// The same vector is not told to the same neighbour again within this time: less than the pause between
+/// heartbeats, each of which may ask for it.
+pub const VECTOR_AGAIN: Duration = ms(500);
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].
@@ -60,6 +69,10 @@ pub const LOG_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
 pub const PRESENCE_HEARTBEAT: Duration = ms(3_000);
 /// Heartbeats that a presence outlives.
 pub const PRESENCE_HEARTBEATS_TO_LIVE: u32 = 3;
+/// Presences in one message to a neighbour.
+pub const PRESENCES_PER_MESSAGE: usize = 8;
+/// A neighbour that says which presences it has is told those that it lacks at most once in this time.
+pub const PRESENCE_ANSWER_INTERVAL: Duration = ms(1_000);
 /// Shortest pause between two presence messages.
 pub const PRESENCE_INTERVAL: Duration = ms(100);
 /// Members up to which heartbeats keep their pace.
@@ -97,6 +110,8 @@ pub const ATTACH_RETRY: Duration = ms(250);
 
 /// Messages in a view.
 pub const VIEW_MESSAGES_MAX: usize = 200;
+/// Messages in one answer to who lists them.
+pub const LISTED_MESSAGES_MAX: usize = 200;
 /// Notices in a view.
 pub const VIEW_NOTICES_MAX: usize = 16;
 
@@ -206,6 +221,8 @@ pub const LEASE_ORPHAN_S: u64 = 10;
 pub const LEASE_AUTO_PAUSE_MS: u64 = 2000;
 /// How long a request or an order waits for the host's person.
 pub const CONTROL_PROMPT_S: u64 = 120;
+/// Questions for control that one member may put to a host's person in a minute.
+pub const CONTROL_QUESTIONS_PER_MINUTE_MAX: usize = 6;
 /// Requests and orders that wait at once, each.
 pub const CONTROL_PROMPTS_MAX: usize = 32;
 /// Ended leases of a terminal whose account is remembered.
@@ -279,7 +296,9 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 // --- net ---
 
-/// Largest message on a screen stream: the largest frame, its stamp and signature.
+/// Largest message on a screen stream from who asks for the screen.
+pub const SCREEN_ASK_BYTES_MAX: usize = 4 * 1024;
+/// Largest message on a screen stream from who has the screen: the largest frame, its stamp and signature.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
 pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -424,6 +443,12 @@ pub const HELD_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const REFUSED_REMEMBERED_MAX: usize = 4096;
 
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
+const _: () = assert!(
+    PRESENCES_PER_MESSAGE * (PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX + 128)
+        < CONTROL_MESSAGE_BYTES_MAX
+);
+const _: () = assert!(VECTOR_AGAIN.as_millis() < HEARTBEAT.as_millis());
+const _: () = assert!(PRESENCE_ANSWER_INTERVAL.as_millis() < PRESENCE_HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
 const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);

@@ -11,7 +11,7 @@ use crate::engine::command::{
 };
 use crate::engine::context::Context;
 use crate::engine::control::Place;
-use crate::engine::documents::{DocumentName, SessionFact, Setting};
+use crate::engine::documents::{DocumentName, SessionFact, Setting, TerminalState};
 use crate::engine::effect::{NetEffect, StopReason};
 use crate::engine::epoch::Keyring;
 use crate::engine::error::Code;
@@ -119,7 +119,13 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) instances: BTreeMap<MemberId, SignedInstance>,
     pub(in crate::engine) instance: u64,
     pub(in crate::engine) address_counter: u64,
+    /// When each member's addresses changed in the last minute.
+    pub(in crate::engine) address_changes: BTreeMap<MemberId, VecDeque<Mono>>,
+    /// When connected peers were last told presences that they lacked.
+    pub(in crate::engine) presences_told: BTreeMap<MemberId, Mono>,
     pub(in crate::engine) members: BTreeSet<MemberId>,
+    /// The last moment of the membership that ends next.
+    pub(in crate::engine) next_end: Option<Wall>,
     /// Members of whom faces were told.
     pub(in crate::engine) announced: BTreeSet<MemberId>,
     /// Terminals of others as faces were told: open, columns, rows.
@@ -326,7 +332,7 @@ impl Member {
         if bugs.no_catch_up {
             sync.switch_off();
         }
-        let members = effective(&replica);
+        let members = effective(&replica, context.now.wall);
         Self {
             sync,
             board: Board::new(instance, context.now),
@@ -339,10 +345,13 @@ impl Member {
             instances: BTreeMap::new(),
             instance,
             address_counter: 0,
+            address_changes: BTreeMap::new(),
+            presences_told: BTreeMap::new(),
             announced: members.clone(),
             told: BTreeMap::new(),
             leaving: false,
             members,
+            next_end: None,
             typing: BTreeMap::new(),
             asking: BTreeMap::new(),
             ordering: BTreeMap::new(),
@@ -571,15 +580,11 @@ impl Member {
         Ok(Reply::Done)
     }
 
-    /// The terminals that members announce, the most senior host first: of those who may host terminals, each
-    /// terminal once.
+    /// The terminals that members announce, by id: of those who may host terminals, each terminal once. Of two
+    /// who claim one terminal the more senior has it, and among equals the one in whose hands it is already.
     pub(in crate::engine) fn announced_terminals(
         &self,
-    ) -> Vec<(
-        MemberId,
-        TerminalId,
-        crate::engine::documents::TerminalState,
-    )> {
+    ) -> Vec<(MemberId, TerminalId, TerminalState)> {
         let may = Action::AnnounceTerminal;
         let mut hosts: Vec<_> = self
             .replica
@@ -589,16 +594,25 @@ impl Member {
             .filter_map(|(host, state)| Some((self.replica.standing(&host)?.rank, host, state)))
             .collect();
         hosts.sort_by_key(|(rank, host, _)| (*rank, *host));
-        let mut seen = BTreeSet::new();
-        let mut all = Vec::new();
-        for (_, host, state) in hosts {
+        let mut all = BTreeMap::new();
+        for (rank, host, state) in hosts {
             for (id, terminal) in &state.terminals {
-                if seen.insert(*id) {
-                    all.push((host, *id, terminal.clone()));
+                let first = all.entry(*id).or_insert((rank, host, terminal));
+                if first.0 == rank && self.host_of(id) == Some(host) {
+                    *first = (rank, host, terminal);
                 }
             }
         }
-        all
+        let known =
+            |(id, (_, host, terminal)): (_, (_, _, &TerminalState))| (host, id, terminal.clone());
+        all.into_iter().map(known).collect()
+    }
+
+    /// In whose hands a terminal is, as far as this node has it.
+    fn host_of(&self, terminal: &TerminalId) -> Option<MemberId> {
+        let viewed = || Some(self.terminals.viewed.get(terminal)?.host);
+        let hosted = self.terminals.hosted.contains_key(terminal);
+        hosted.then(|| self.me()).or_else(viewed)
     }
 
     /// Arms the deadlines of a member's parts.
@@ -615,6 +629,8 @@ impl Member {
         );
         timers.arm(Timer::PresenceEnds, self.board.next_end(now.mono));
         timers.arm(Timer::Fetch, self.sync.deadline());
+        let over = |end: Wall| now.mono + end.since(now.wall) + Duration::from_millis(1);
+        timers.arm(Timer::MembershipEnds, self.next_end.map(over));
         let promises = self.typing.values().chain(self.asking.values().flatten());
         let promises = promises.chain(self.ordering.values().flatten());
         timers.arm(Timer::Request, promises.map(|promise| promise.until).min());
@@ -628,12 +644,15 @@ pub(in crate::engine) fn mark(setup: &Setup, member: &MemberId) -> Hash {
     keyed_hash(&setup.machine, &[b"collab-p2p v1 machine mark", &member.0])
 }
 
-/// Everybody who is a member now.
-pub(in crate::engine) fn effective(replica: &Replica) -> BTreeSet<MemberId> {
-    let members = replica.membership().members();
-    members
+/// Everybody who is a member now: whose time is over is none for others. A node does not end itself by its own
+/// clock.
+pub(in crate::engine) fn effective(replica: &Replica, now: Wall) -> BTreeSet<MemberId> {
+    let membership = replica.membership();
+    membership
+        .members()
         .filter(|member| member.standing.is_some())
         .map(|member| member.id)
+        .filter(|id| *id == replica.me() || membership.is_present(id, now))
         .collect()
 }
 
@@ -670,5 +689,79 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::{Command, ControlCommand};
+    use crate::engine::stage::Stage;
+
+    const OWNER: usize = 0;
+
+    /// Somebody joins whose membership ends.
+    fn guest_until(stage: &mut Stage, role: Role, until: Wall) -> usize {
+        stage.act(OWNER, |engine, context| {
+            let member = engine.member_mut().unwrap();
+            let seed: [u8; 32] = context.entropy.bytes();
+            let id = InviteKey::from_seed(&seed).id();
+            let mut grant = Grant::preset(Grantee::Invite(id), role);
+            grant.membership_until = Some(until);
+            let mut taken = Taken::default();
+            let now = context.now.wall;
+            let batch = &mut context.out.persist;
+            let body = StatementBody::Grant(grant);
+            member.replica.state(body, now, &mut taken, batch).unwrap();
+            let invite = OwnInvite {
+                seed,
+                addresses: true,
+                created: now,
+            };
+            member.replica.keep_invite(id, invite, batch);
+            member.absorb(taken, context);
+        });
+        stage.join_by_newest()
+    }
+
+    fn is_connected(stage: &mut Stage, node: usize, to: usize) -> bool {
+        let to = stage.id(to);
+        stage.engine(node).links.active(&to).is_some()
+    }
+
+    #[test]
+    fn a_member_whose_time_is_over_is_no_longer_talked_to() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let until = stage.now().wall + Duration::from_secs(60);
+        let guest = guest_until(&mut stage, Role::Editor, until);
+        stage.run(Duration::from_secs(3));
+        let terminal = stage.open_terminal(OWNER);
+        let to = stage.id(guest);
+        let grant = ControlCommand::Grant { to, duration: None };
+        let granted = Command::Control {
+            terminal,
+            command: grant,
+        };
+        stage.command(OWNER, granted).unwrap();
+        stage.run(until.since(stage.now().wall));
+        assert!(is_connected(&mut stage, OWNER, guest) && is_connected(&mut stage, 1, guest));
+        let holder = |stage: &mut Stage| stage.view(OWNER).terminals[0].control.holder;
+        assert_eq!(holder(&mut stage), Some(to));
+        drop(stage.take_events(OWNER));
+
+        stage.run(Duration::from_millis(1));
+
+        assert_eq!(
+            holder(&mut stage),
+            None,
+            "it types no more from this moment"
+        );
+        let left = |event: &What| matches!(event, What::ParticipantLeft { participant, .. } if *participant == to);
+        assert!(stage.take_events(OWNER).iter().any(left));
+        for _ in 0..60 {
+            stage.run(Duration::from_secs(1));
+            assert!(!is_connected(&mut stage, OWNER, guest) && !is_connected(&mut stage, 1, guest));
+        }
+        assert!(is_connected(&mut stage, OWNER, 1), "others stay");
     }
 }

@@ -292,6 +292,19 @@ impl Membership {
             .any(|standing| may(standing, action))
     }
 
+    /// Whether others talk to this member at this time: it has a standing whose time is not over.
+    pub fn is_present(&self, member: &MemberId, at: Wall) -> bool {
+        let lasts = |standing: &Standing| standing.until.is_none_or(|until| at <= until);
+        self.standings(member, None).iter().any(lasts)
+    }
+
+    /// When the next time of some standing is over: the first moment at or after `at` that is the last of one.
+    pub fn next_end(&self, at: Wall) -> Option<Wall> {
+        let standings = self.admits.keys().flat_map(|id| self.standings(id, None));
+        let ends = standings.filter_map(|standing| standing.until);
+        ends.filter(|until| at <= *until).min()
+    }
+
     /// Everybody who was ever admitted, by id.
     pub fn members(&self) -> impl Iterator<Item = Member> {
         self.admits.keys().filter_map(|id| self.member(id))

@@ -17,7 +17,9 @@ use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
-    FULL_MESH_MEMBERS_MAX, MEMBERS_MAX, NEIGHBOURS, PRESENCE_HEARTBEAT, PROTOCOL_VERSION,
+    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX,
+    NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
+    PROTOCOL_VERSION,
 };
 use crate::engine::log::Entry;
 use crate::engine::member::{Door, DoorKind, Ending, LINGER, Member, Waiting, effective, mark};
@@ -27,6 +29,7 @@ use crate::engine::message::{
 use crate::engine::persist::{Key, Table};
 use crate::engine::replica::Taken;
 use crate::engine::sync::{SyncOutput, digest};
+use crate::engine::time::Mono;
 use crate::engine::view::{ApprovalView, What};
 use crate::engine::{Engine, Phase, Use};
 
@@ -63,7 +66,8 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let now_members = effective(&member.replica);
+        let now_members = effective(&member.replica, context.now.wall);
+        member.next_end = member.replica.membership().next_end(context.now.wall);
         let session = member.replica.session();
         let me = member.me();
         let gone: Vec<MemberId> = member.members.difference(&now_members).copied().collect();
@@ -72,6 +76,9 @@ impl Engine {
         others.remove(&me);
         context.net(NetEffect::SetMembers(others));
         for peer in gone {
+            member.board.forget(&peer);
+            member.shown.remove(&peer);
+            member.address_changes.remove(&peer);
             for conn in self.links.with(&peer) {
                 context.net(NetEffect::Close { conn });
             }
@@ -223,6 +230,7 @@ impl Engine {
             return;
         };
         let mut out = Vec::new();
+        member.presences_told.remove(&peer);
         member.sync.up(peer, &member.replica, &mut out);
         let have = member.board.known(member.me());
         let mut addresses: Vec<SignedAddresses> = member.addresses.values().cloned().collect();
@@ -520,7 +528,9 @@ impl Engine {
                 let Phase::Member(member) = &mut self.phase else {
                     return;
                 };
-                member.sync.digest(peer, &vector, &member.replica, &mut out);
+                member
+                    .sync
+                    .digest(peer, &vector, now, &member.replica, &mut out);
                 self.tell_on(conn, &PeerMessage::Pong { nonce }, context);
             }
             PeerMessage::Pong { nonce } => self.pong(nonce, context),
@@ -539,6 +549,9 @@ impl Engine {
             PeerMessage::WantEpochs(wanted) => self.give_epochs(conn, &wanted, context),
             PeerMessage::Epochs(epochs) => self.take_epochs(epochs, context),
             PeerMessage::PresenceHave(known) => {
+                if !member.may_be_told_presences(peer, now) {
+                    return;
+                }
                 let lacking = member.board.lacking(&known, now);
                 for part in lacking.chunks(PRESENCES_PER_MESSAGE) {
                     self.tell_on(conn, &PeerMessage::Presences(part.to_vec()), context);
@@ -708,6 +721,11 @@ impl Engine {
         let Some(who) = member.board.hear(bytes, age, &mut member.replica, now)? else {
             return Ok(false);
         };
+        if !member.members.contains(&who) {
+            // Its time is over.
+            member.board.forget(&who);
+            return Ok(false);
+        }
         let (status, state) = member.board.of(&who, &member.replica, now);
         let typing = state.and_then(|state| state.typing);
         let (pointer, selection) =
@@ -765,6 +783,9 @@ impl Engine {
             });
             let known = member.members.contains(&signed.member);
             if signed.member == me || !known || !newer || signed.check(&session).is_err() {
+                continue;
+            }
+            if !member.may_change_addresses(signed.member, context.now.mono) {
                 continue;
             }
             let key = Key::new(Table::Addresses, signed.member.0);
@@ -966,6 +987,9 @@ impl Engine {
         if let Refusal::VersionMismatch { .. } = refusal {
             member.notice(refusal.to_string(), context);
         }
+        if let Refusal::WrongSession = refusal {
+            self.link(LinkInput::Foreign { conn }, context);
+        }
     }
 
     fn ask_person(&mut self, stream: StreamId, question: Question, context: &mut Context<'_>) {
@@ -1147,6 +1171,27 @@ impl Engine {
 }
 
 impl Member {
+    /// Whether a peer's list of presences is answered: not more often than one that has just connected needs.
+    fn may_be_told_presences(&mut self, peer: MemberId, now: Mono) -> bool {
+        let last = self.presences_told.get(&peer);
+        if last.is_some_and(|at| *at + PRESENCE_ANSWER_INTERVAL > now) {
+            return false;
+        }
+        self.presences_told.insert(peer, now);
+        true
+    }
+
+    /// Whether a member's new addresses are taken, which costs a record and a message to each neighbour.
+    fn may_change_addresses(&mut self, member: MemberId, now: Mono) -> bool {
+        let changes = self.address_changes.entry(member).or_default();
+        changes.retain(|at| *at + Duration::from_secs(60) > now);
+        if changes.len() >= ADDRESS_CHANGES_PER_MINUTE_MAX {
+            return false;
+        }
+        changes.push_back(now);
+        true
+    }
+
     /// The members at whose machines terminals run.
     fn hosts(&self) -> BTreeSet<MemberId> {
         let viewed = self.terminals.viewed.values();
@@ -1185,11 +1230,6 @@ impl Member {
         })
     }
 }
-
-/// Presences in one message: sixteen of the largest fit the lane.
-const PRESENCES_PER_MESSAGE: usize = 8;
-/// Members whose addresses go in one message.
-const ADDRESSES_PER_MESSAGE: usize = 128;
 
 /// Whom a member keeps connected to: everybody in a small session; in a larger one those at distances of
 /// powers of two, either way, in an order that the session's id shuffles, so that both sides choose each other.
@@ -1234,6 +1274,17 @@ fn neighbours(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::address::{Ip, Transport};
+    use crate::engine::capability::Role;
+    use crate::engine::documents::DocumentName;
+    use crate::engine::identity::MemberKey;
+    use crate::engine::ids::TerminalId;
+    use crate::engine::limits::{CONTROL_MESSAGE_BYTES_MAX, PRESENCE_BODY_BYTES_MAX};
+    use crate::engine::message::pack;
+    use crate::engine::stage::Stage;
+
+    const HERE: usize = 0;
+    const THERE: usize = 1;
 
     #[test]
     fn in_a_large_session_neighbours_choose_each_other() {
@@ -1257,5 +1308,209 @@ mod tests {
 
         assert_eq!(chosen.len(), 11);
         assert!(!chosen.contains(&MemberId([3; 32])));
+    }
+
+    #[test]
+    fn the_addresses_of_a_thousand_members_go_in_messages_that_fit_the_lane() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let session = stage.member(HERE).replica.session();
+        let addr = |port| Addr {
+            ip: Ip::V6([0x2a; 16]),
+            port,
+            transport: Transport::Quic,
+        };
+        let addrs: Vec<Addr> = (60_000..60_008).map(addr).collect();
+        let mut all = BTreeSet::new();
+        for number in 0..1_000_u16 {
+            let mut seed = [3; 32];
+            seed[..2].copy_from_slice(&number.to_le_bytes());
+            let key = MemberKey::from_bytes(&seed);
+            let at = (u64::MAX, u64::MAX);
+            let signed = SignedAddresses::sign(&key, &session, at, addrs.clone(), Hash([9; 32]));
+            all.insert(signed.member);
+            stage.member(HERE).addresses.insert(signed.member, signed);
+        }
+        let known = stage.member(HERE).addresses.values().cloned().collect();
+        let in_one = PeerMessage::Addresses(known).encode();
+        assert!(
+            in_one.len() > CONTROL_MESSAGE_BYTES_MAX,
+            "they need several"
+        );
+
+        stage.sent.clear();
+        stage.cut(HERE, THERE);
+        stage.run(Duration::from_secs(2));
+
+        let mut told = BTreeSet::new();
+        for message in stage.said(HERE, THERE) {
+            if let PeerMessage::Addresses(list) = message {
+                told.extend(list.iter().map(|signed| signed.member));
+            }
+        }
+        assert!(all.is_subset(&told));
+        assert!(largest(&stage) <= CONTROL_MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn many_large_presences_go_in_messages_that_fit_the_lane() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let now = stage.now().mono;
+        for number in 0..40 {
+            let message = vec![number; PRESENCE_BODY_BYTES_MAX + 512];
+            let board = &mut stage.member(HERE).board;
+            board.remember(MemberId([number; 32]), message, now);
+        }
+        stage.sent.clear();
+
+        stage.say(THERE, HERE, &PeerMessage::PresenceHave(Vec::new()));
+
+        let mut told = BTreeSet::new();
+        for message in stage.said(HERE, THERE) {
+            if let PeerMessage::Presences(list) = message {
+                told.extend(list.into_iter().map(|passed| passed.message[0]));
+            }
+        }
+        assert!(told.is_superset(&(0..40).collect()));
+        assert!(largest(&stage) <= CONTROL_MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn bodies_that_are_held_back_are_asked_for_sixteen_at_a_time_and_hold_up_no_others() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        stage.gag(THERE);
+        let author = stage.id(THERE);
+        let written = envelopes(&mut stage, 40);
+        let heads: Vec<Vec<u8>> = written.iter().map(Entry::encode_head).collect();
+        stage.sent.clear();
+
+        let (packed, done) = (pack(&heads), true);
+        stage.say(THERE, HERE, &PeerMessage::Entries { packed, done });
+        let mut lists = body_lists(&stage);
+        assert_eq!(lists.len(), 1, "an answer is followed by one question");
+        for nonce in 0..60 {
+            let vector = digest(&stage.member(HERE).replica.vector());
+            stage.say(THERE, HERE, &PeerMessage::Ping { nonce, vector });
+        }
+        lists = body_lists(&stage);
+        assert_eq!(lists.len(), 61, "so is each heartbeat");
+        assert!(lists.iter().all(|list| list.len() == 16));
+        let asked: BTreeSet<Hash> = lists.into_iter().flatten().collect();
+        let all: BTreeSet<Hash> = written.iter().map(Entry::hash).collect();
+        assert_eq!(asked, all, "each has its turn");
+
+        for entry in &written {
+            let Entry::Envelope(envelope) = entry else {
+                panic!("{entry:?}")
+            };
+            let body = envelope.body().unwrap().to_vec();
+            stage.say(
+                THERE,
+                HERE,
+                &PeerMessage::Bodies(vec![(entry.hash(), body)]),
+            );
+        }
+        stage.sent.clear();
+        let vector = digest(&stage.member(HERE).replica.vector());
+        stage.say(THERE, HERE, &PeerMessage::Ping { nonce: 99, vector });
+
+        assert_eq!(body_lists(&stage), Vec::<Vec<Hash>>::new());
+        let state = stage.member(HERE).replica.documents().member(&author);
+        assert_eq!(state.unwrap().terminals.len(), 40);
+    }
+
+    #[test]
+    fn who_asks_for_presences_again_and_again_is_answered_at_its_pace() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let answers = |stage: &Stage| {
+            let said = stage.said(HERE, THERE);
+            let answer = |message: &&PeerMessage| matches!(message, PeerMessage::Presences(_));
+            said.iter().filter(answer).count()
+        };
+        let ask = |stage: &mut Stage| {
+            let now = stage.now().mono;
+            let board = &mut stage.member(HERE).board;
+            board.remember(MemberId([7; 32]), vec![7; 1_000], now);
+            stage.say(THERE, HERE, &PeerMessage::PresenceHave(Vec::new()));
+        };
+        stage.run(Duration::from_secs(2));
+        stage.gag(THERE);
+        stage.run(PRESENCE_ANSWER_INTERVAL);
+        stage.sent.clear();
+
+        (0..100).for_each(|_| ask(&mut stage));
+        assert_eq!(answers(&stage), 1);
+        stage.run(PRESENCE_ANSWER_INTERVAL);
+        ask(&mut stage);
+
+        assert_eq!(answers(&stage), 2);
+    }
+
+    #[test]
+    fn who_changes_its_addresses_without_end_soon_has_nobody_told_of_it() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
+        let session = stage.member(HERE).replica.session();
+        let key = stage.member(THERE).replica.key().clone();
+        let mut counter = 1_000;
+        let mut change = |stage: &mut Stage| {
+            counter += 1;
+            let at = (1_000, counter);
+            let signed = SignedAddresses::sign(&key, &session, at, Vec::new(), Hash([9; 32]));
+            stage.say(THERE, HERE, &PeerMessage::Addresses(vec![signed]));
+        };
+        let told = |stage: &Stage| {
+            let said = stage.said(HERE, 2);
+            let told = |message: &&PeerMessage| matches!(message, PeerMessage::Addresses(_));
+            said.iter().filter(told).count()
+        };
+        stage.run(Duration::from_secs(60));
+        stage.sent.clear();
+
+        (0..1_000).for_each(|_| change(&mut stage));
+        assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX);
+        stage.run(Duration::from_secs(60));
+        change(&mut stage);
+
+        assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX + 1);
+    }
+
+    /// Changes of the other member that it has told nobody of.
+    fn envelopes(stage: &mut Stage, count: u8) -> Vec<Entry> {
+        let owner = stage.id(THERE);
+        stage.act(THERE, |engine, context| {
+            let replica = &mut engine.member_mut().unwrap().replica;
+            let from = replica.frontier().seq + 1;
+            for number in 0..count {
+                let now = context.now.wall;
+                let name = DocumentName::Member { owner };
+                let taken = (&mut Taken::default(), &mut context.out.persist);
+                let written = replica.write(name, context.entropy, taken, |documents, writer| {
+                    let id = TerminalId([number; 16]);
+                    let change = documents.announce_terminal(writer, now, id, "shell", (40, 6));
+                    change.map(|change| (change, ()))
+                });
+                written.unwrap();
+            }
+            let range = replica.logs().range(&owner, from, usize::MAX);
+            let decode = |bytes: &&[u8]| Entry::decode(bytes).unwrap();
+            range.iter().map(decode).collect()
+        })
+    }
+
+    /// The bodies that the other member was asked for, question by question.
+    fn body_lists(stage: &Stage) -> Vec<Vec<Hash>> {
+        let said = stage.said(HERE, THERE).into_iter();
+        let lists = said.filter_map(|message| {
+            let PeerMessage::WantBodies(list) = message else {
+                return None;
+            };
+            Some(list)
+        });
+        lists.collect()
+    }
+
+    fn largest(stage: &Stage) -> usize {
+        let control = |sent: &&crate::engine::stage::Sent| sent.lane == Lane::Control;
+        let sizes = stage.sent.iter().filter(control);
+        sizes.map(|sent| sent.bytes.len()).max().unwrap()
     }
 }

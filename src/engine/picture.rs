@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::capability::Role;
-use crate::engine::command::{Ask, ControlMode};
+use crate::engine::command::{Ask, CommandError, ControlMode, MessagesSince, MessagesWanted};
+use crate::engine::commands::message_id;
 use crate::engine::context::Context;
 use crate::engine::control::Asked;
+use crate::engine::documents::chat::{Timeline, place_of};
 use crate::engine::documents::{ChatMessage, Running};
 use crate::engine::effect::StopReason;
+use crate::engine::error::Code;
 use crate::engine::event::ExitStatus;
 use crate::engine::ids::{MemberId, TerminalId};
-use crate::engine::limits::{MEMBERS_MAX, PICTURE_STALE, VIEW_MESSAGES_MAX};
+use crate::engine::limits::{LISTED_MESSAGES_MAX, MEMBERS_MAX, PICTURE_STALE, VIEW_MESSAGES_MAX};
 use crate::engine::member::{Member, effective, kind_of};
 use crate::engine::replica::OwnInvite;
 use crate::engine::statement::Grantee;
@@ -295,7 +298,7 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let members = effective(&member.replica);
+        let members = effective(&member.replica, context.now.wall);
         let came: Vec<MemberId> = members.difference(&member.announced).copied().collect();
         let went: Vec<MemberId> = member.announced.difference(&members).copied().collect();
         member.announced.clone_from(&members);
@@ -401,6 +404,38 @@ impl Member {
         }
     }
 
+    /// The newest messages of a stretch of the chat, oldest first.
+    pub(in crate::engine) fn messages(
+        &self,
+        wanted: &MessagesWanted,
+        now: Wall,
+    ) -> Result<Vec<MessageView>, CommandError> {
+        let timeline = self.replica.documents().timeline();
+        let place = |id: &str| {
+            let found = timeline
+                .get(&message_id(id)?)
+                .map(|message| place_of(message));
+            found.ok_or_else(|| {
+                CommandError::new(Code::Usage, format!("no message here has the id `{id}`"))
+            })
+        };
+        let before = wanted.before.as_deref().map(place).transpose()?;
+        let first = match &wanted.since {
+            None => None,
+            Some(MessagesSince::Time(time)) => Some(Timeline::end_of(*time)),
+            Some(MessagesSince::Message(id)) => Some(place(id)?),
+        };
+        let most = wanted.most.min(LISTED_MESSAGES_MAX);
+        let mut newest: Vec<MessageView> = timeline
+            .between(first, before)
+            .rev()
+            .take(most)
+            .map(|message| self.message_view(message, now))
+            .collect();
+        newest.reverse();
+        Ok(newest)
+    }
+
     fn message_view(&self, message: &ChatMessage, now: Wall) -> MessageView {
         MessageView {
             id: message.id.to_string(),
@@ -427,6 +462,7 @@ impl Member {
                 number: lease.number,
                 ends: lease.holder.and_then(|_| ends(lease.remaining)),
                 locked: lease.locked.is_some(),
+                unconfirmed: 0,
                 requested: false,
                 requests: hosted
                     .prompts
@@ -452,6 +488,7 @@ impl Member {
                     .map_or_else(|| status.map_or(0, |status| status.number), |held| held.0),
                 ends: held.and_then(|(_, left)| ends(left)),
                 locked: status.is_some_and(|status| status.locked.is_some()),
+                unconfirmed: viewed.sender.unconfirmed(),
                 requested: viewed.sender.is_asking(),
                 requests: Vec::new(),
             };
@@ -561,6 +598,7 @@ fn nobody() -> ControlView {
         number: 0,
         ends: None,
         locked: false,
+        unconfirmed: 0,
         requested: false,
         requests: Vec::new(),
     }

@@ -258,6 +258,11 @@ impl Board {
         Ok(Some(member))
     }
 
+    /// Somebody is no member any more: what was heard of it is over.
+    pub fn forget(&mut self, member: &MemberId) {
+        self.heard.remove(member);
+    }
+
     /// Whether a member is there, and what it does.
     pub fn of<'a>(
         &self,
@@ -304,6 +309,18 @@ impl Board {
             .collect()
     }
 
+    /// Takes a message as heard, whatever it is; for tests of what is passed on.
+    #[cfg(test)]
+    pub(in crate::engine) fn remember(&mut self, member: MemberId, message: Vec<u8>, now: Mono) {
+        let heard = Heard {
+            order: (1, 1),
+            at: now,
+            ttl: PRESENCE_HEARTBEAT,
+            message,
+        };
+        self.heard.insert(member, heard);
+    }
+
     /// When a member last did something, as it says.
     pub fn last_active(state: Option<&PresenceState>) -> Option<Wall> {
         state.map(|state| state.last_active)
@@ -319,4 +336,45 @@ fn heartbeat(members: usize) -> Duration {
 fn time_to_live_ms(members: usize) -> u32 {
     let ttl = heartbeat(members).saturating_mul(PRESENCE_HEARTBEATS_TO_LIVE);
     u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::command::Command;
+    use crate::engine::message::PeerMessage;
+    use crate::engine::stage::Stage;
+
+    const HERE: usize = 0;
+    const STAYS: usize = 1;
+    const LEAVES: usize = 2;
+
+    fn known(stage: &mut Stage) -> BTreeSet<MemberId> {
+        let me = stage.id(HERE);
+        let known = stage.member(HERE).board.known(me).into_iter();
+        known.map(|(member, ..)| member).collect()
+    }
+
+    #[test]
+    fn what_was_heard_of_a_former_member_is_forgotten_and_never_heard_again() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Viewer]);
+        let all = (0..3).map(|node| stage.id(node)).collect();
+        assert_eq!(known(&mut stage), all);
+        let now = stage.now().mono;
+        let heard = stage.member(HERE).board.lacking(&[], now);
+        let gone = stage.id(LEAVES);
+
+        stage.command(LEAVES, Command::Leave).unwrap();
+        stage.run(Duration::from_secs(2));
+        let rest = [HERE, STAYS].map(|node| stage.id(node)).into();
+        assert_eq!(known(&mut stage), rest);
+        assert!(!stage.member(HERE).shown.contains_key(&gone));
+        stage.say(STAYS, HERE, &PeerMessage::Presences(heard));
+
+        assert_eq!(known(&mut stage), rest);
+        assert!(!stage.member(HERE).shown.contains_key(&gone));
+    }
 }

@@ -1045,3 +1045,74 @@ impl std::fmt::Debug for OwnInvite {
         write!(f, "OwnInvite(created {})", self.created.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::effect::Verdict as Judged;
+    use crate::engine::message::{PeerMessage, pack};
+    use crate::engine::stage::Stage;
+    use crate::engine::statement::Frontier;
+
+    const HERE: usize = 0;
+    const LIAR: usize = 1;
+
+    /// Entries under a key that nobody admitted: the first of its log, and a later one.
+    fn strangers(session: SessionId, number: u8) -> [Vec<u8>; 2] {
+        let key = MemberKey::from_bytes(&[number; 32]);
+        let starts = [
+            Frontier::start(&session),
+            Frontier {
+                seq: 4,
+                hash: Hash([4; 32]),
+            },
+        ];
+        starts.map(|start| {
+            let mut writer = LogWriter::new(key.clone(), session, start, 0);
+            let new = NewEnvelope {
+                document: DocumentName::Session.id(&session),
+                kind: DocumentKind::Session as u8,
+                epoch: EpochId([1; 32]),
+                key: &[2; 32],
+                heads: vec![Hash(session.0)],
+            };
+            let body = EnvelopeBody {
+                actor: [1; 16],
+                actor_nonce: [2; 16],
+                change: vec![3; 1_000],
+            };
+            let mut entropy = Entropy::new([number; 32]);
+            let entry = writer.append_envelope(new, &body, &mut entropy);
+            entry.unwrap().encode()
+        })
+    }
+
+    #[test]
+    fn entries_of_strangers_fill_neither_the_logs_nor_what_waits_for_them() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let session = stage.member(HERE).replica.session();
+        let before = stage.member(HERE).replica.vector();
+        let bytes = stage.member(HERE).replica.logs().bytes();
+        let entries: Vec<Vec<u8>> = (50..100).flat_map(|key| strangers(session, key)).collect();
+        stage.sent.clear();
+
+        let packed = pack(&entries);
+        stage.say(LIAR, HERE, &PeerMessage::Entries { packed, done: true });
+        let topic = stage.member(HERE).replica.log_topic();
+        let from = stage.id(LIAR);
+        for entry in &entries {
+            let verdict = stage.act(HERE, |engine, context| {
+                engine.gossip(from, topic, entry, context)
+            });
+            assert_eq!(verdict, Judged::Ignore, "nobody passes it on");
+        }
+
+        let replica = &stage.member(HERE).replica;
+        assert_eq!(replica.vector(), before);
+        assert_eq!(replica.logs().bytes(), bytes);
+        assert_eq!(replica.logs().pooled_bytes(), 0);
+        let asked = |message: &PeerMessage| matches!(message, PeerMessage::Want(_));
+        assert!(!stage.said(HERE, LIAR).iter().any(asked));
+    }
+}

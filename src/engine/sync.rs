@@ -10,7 +10,9 @@ use std::mem;
 use crate::engine::epoch::EpochId;
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId};
-use crate::engine::limits::{COMPARE_AFTER, FETCH_BYTES_MAX, FETCH_LOGS_MAX, FETCH_TIMEOUT};
+use crate::engine::limits::{
+    COMPARE_AFTER, FETCH_BYTES_MAX, FETCH_LOGS_MAX, FETCH_TIMEOUT, VECTOR_AGAIN,
+};
 use crate::engine::message::{PeerMessage, Reached, pack};
 use crate::engine::replica::Replica;
 use crate::engine::time::Mono;
@@ -22,6 +24,8 @@ struct Neighbour {
     vector: BTreeMap<MemberId, Reached>,
     /// The digest of the vector that it was sent last.
     told: Option<Hash>,
+    /// When it asked by its heartbeat for a vector that it got.
+    asked_at: Option<Mono>,
     /// Whether catch-up with it has completed since it was connected.
     synced: bool,
     /// Epochs that it was asked for.
@@ -103,25 +107,31 @@ impl Sync {
         self.compare.get_or_insert(now + COMPARE_AFTER);
     }
 
-    /// A neighbour's heartbeat carries the digest of its vector.
+    /// A neighbour's heartbeat carries the digest of its vector. One that beats without end is not told the same
+    /// vector each time.
     pub fn digest(
         &mut self,
         peer: MemberId,
         theirs: &Hash,
+        now: Mono,
         replica: &Replica,
         out: &mut Vec<SyncOutput>,
     ) {
         let vector = replica.vector();
-        let same = digest(&vector) == *theirs;
+        let ours = digest(&vector);
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };
-        if same {
+        if ours == *theirs {
             neighbour.vector = vector.into_iter().collect();
-            self.complete(peer, replica, out);
-        } else {
-            self.tell(peer, replica, out);
+            return self.complete(peer, replica, out);
         }
+        let lately = neighbour.asked_at.is_some_and(|at| at + VECTOR_AGAIN > now);
+        if lately && neighbour.told == Some(ours) {
+            return;
+        }
+        neighbour.asked_at = Some(now);
+        self.tell(peer, replica, out);
     }
 
     /// A neighbour says how far it knows each log.
@@ -417,4 +427,201 @@ fn missing(here: &[(MemberId, Reached)], there: &BTreeMap<MemberId, Reached>) ->
         reached.seq.saturating_sub(seq)
     };
     here.iter().map(lacks).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::documents::DocumentName;
+    use crate::engine::log::LogWriter;
+    use crate::engine::replica::Taken;
+    use crate::engine::stage::Stage;
+    use crate::engine::statement::{Frontier, StatementBody};
+
+    const HERE: usize = 0;
+    const LIAR: usize = 1;
+    const AUTHOR: usize = 2;
+
+    /// What the liar says that it has: all that is here, and very much of the author's log.
+    fn boast(stage: &mut Stage) -> PeerMessage {
+        boast_of(stage, AUTHOR)
+    }
+
+    fn boast_of(stage: &mut Stage, author: usize) -> PeerMessage {
+        let author = stage.id(author);
+        let mut vector = stage.member(HERE).replica.vector();
+        for (member, reached) in &mut vector {
+            if *member == author {
+                let (seq, hash) = (1_000_000, Hash([7; 32]));
+                *reached = Reached { seq, hash };
+            }
+        }
+        PeerMessage::Vector(vector)
+    }
+
+    /// How often the author's log was asked for.
+    fn wants(stage: &mut Stage, of: usize) -> usize {
+        let author = stage.id(AUTHOR);
+        let wants = |message: &PeerMessage| matches!(message, PeerMessage::Want(list) if list.iter().any(|(log, _)| *log == author));
+        let said = stage.said(HERE, of);
+        said.iter().filter(|message| wants(message)).count()
+    }
+
+    #[test]
+    fn who_boasts_of_entries_that_it_does_not_have_is_asked_once_in_a_while() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.sent.clear();
+
+        // The liar's engine answers each request, with nothing.
+        for _ in 0..100 {
+            let boast = boast(&mut stage);
+            stage.say(LIAR, HERE, &boast);
+        }
+        assert_eq!(wants(&mut stage, LIAR), 1);
+        stage.run(FETCH_TIMEOUT);
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+
+        assert_eq!(wants(&mut stage, LIAR), 2);
+    }
+
+    #[test]
+    fn answers_that_take_no_log_further_are_followed_by_no_further_question() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.run(Duration::from_secs(1));
+        stage.gag(LIAR);
+        // Another history of the author's log: signed well, and of no use beside the one that is here.
+        let key = stage.member(AUTHOR).replica.key().clone();
+        let session = stage.member(HERE).replica.session();
+        let mut writer = LogWriter::new(key, session, Frontier::start(&session), 0);
+        let parents = vec![Hash(session.0)];
+        let leave = StatementBody::Leave;
+        let other = writer.append_statement(leave, parents, None, crate::engine::time::Wall(1));
+        let useless = [other.unwrap().encode(), b"no entry".to_vec()];
+        let answer = PeerMessage::Entries {
+            packed: pack(&useless),
+            done: false,
+        };
+        stage.sent.clear();
+
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+        for _ in 0..100 {
+            stage.say(LIAR, HERE, &answer);
+        }
+
+        assert_eq!(wants(&mut stage, LIAR), 1);
+    }
+
+    #[test]
+    fn a_log_is_asked_for_at_one_neighbour_at_a_time_and_at_another_if_that_one_is_silent() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.gag(LIAR);
+        stage.gag(AUTHOR);
+        stage.sent.clear();
+
+        for _ in 0..100 {
+            let boast = boast(&mut stage);
+            stage.say(LIAR, HERE, &boast);
+            stage.say(AUTHOR, HERE, &boast);
+        }
+        assert_eq!((wants(&mut stage, LIAR), wants(&mut stage, AUTHOR)), (1, 0));
+        stage.run(FETCH_TIMEOUT / 2);
+        // Both are alive.
+        for peer in [LIAR, AUTHOR] {
+            stage.say(peer, HERE, &PeerMessage::Pong { nonce: 0 });
+        }
+        stage.run(FETCH_TIMEOUT / 2);
+
+        assert_eq!((wants(&mut stage, LIAR), wants(&mut stage, AUTHOR)), (1, 1));
+    }
+
+    #[test]
+    fn a_neighbour_that_has_not_answered_is_asked_nothing_more() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        stage.gag(LIAR);
+        stage.sent.clear();
+
+        for of in [AUTHOR, LIAR, HERE].repeat(30) {
+            let boast = boast_of(&mut stage, of);
+            stage.say(LIAR, HERE, &boast);
+        }
+
+        let asked = |message: &&PeerMessage| matches!(message, PeerMessage::Want(_));
+        assert_eq!(stage.said(HERE, LIAR).iter().filter(asked).count(), 1);
+    }
+
+    #[test]
+    fn a_liar_does_not_keep_others_from_giving_what_they_have() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+        let boast = boast(&mut stage);
+        stage.say(LIAR, HERE, &boast);
+        let author = stage.id(AUTHOR);
+        let before = stage.member(HERE).replica.logs().frontier(&author).seq;
+        // Written without gossip: only the author's vector tells of it.
+        stage.act(AUTHOR, |engine, context| {
+            let replica = &mut engine.member_mut().unwrap().replica;
+            let name = DocumentName::Member { owner: author };
+            let batch = &mut context.out.persist;
+            let now = context.now.wall;
+            let taken = (&mut Taken::default(), batch);
+            let written = replica.write(name, context.entropy, taken, |documents, writer| {
+                let id = crate::engine::ids::TerminalId([1; 16]);
+                let change = documents.announce_terminal(writer, now, id, "shell", (40, 6));
+                change.map(|change| (change, ()))
+            });
+            written.unwrap();
+        });
+
+        let vector = PeerMessage::Vector(stage.member(AUTHOR).replica.vector());
+        stage.say(AUTHOR, HERE, &vector);
+
+        let after = stage.member(HERE).replica.logs().frontier(&author).seq;
+        assert_eq!(after, before + 1);
+    }
+
+    #[test]
+    fn logs_of_strangers_are_never_asked_for() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let strangers = (0..=255).map(|number| {
+            let (seq, hash) = (9, Hash([number; 32]));
+            (MemberId([number; 32]), Reached { seq, hash })
+        });
+        stage.sent.clear();
+
+        stage.say(LIAR, HERE, &PeerMessage::Vector(strangers.collect()));
+
+        let asked = |message: &PeerMessage| matches!(message, PeerMessage::Want(_));
+        assert!(!stage.said(HERE, LIAR).iter().any(asked));
+    }
+
+    #[test]
+    fn a_neighbour_that_beats_without_end_is_told_our_vector_at_its_pace() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        stage.gag(LIAR);
+        let vectors = |stage: &Stage| {
+            let said = stage.said(HERE, LIAR);
+            let vector = |message: &&PeerMessage| matches!(message, PeerMessage::Vector(_));
+            said.iter().filter(vector).count()
+        };
+        let beat = |stage: &mut Stage| {
+            let (nonce, vector) = (7, Hash([7; 32]));
+            stage.say(LIAR, HERE, &PeerMessage::Ping { nonce, vector });
+        };
+        stage.run(Duration::from_secs(1));
+        stage.sent.clear();
+
+        (0..100).for_each(|_| beat(&mut stage));
+        assert_eq!(vectors(&stage), 1);
+        stage.run(VECTOR_AGAIN);
+        beat(&mut stage);
+        assert_eq!(vectors(&stage), 2, "an honest heartbeat is always answered");
+        stage.open_terminal(HERE);
+        beat(&mut stage);
+
+        assert_eq!(vectors(&stage), 3, "what is new is told at once");
+    }
 }

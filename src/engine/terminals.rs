@@ -1,7 +1,7 @@
 //! The terminals of a session as this node has them: those that run here, those that it watches, and the
 //! children that it serves with either.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::capability::{Action, Rank};
@@ -47,20 +47,28 @@ pub(in crate::engine) struct Pictures {
 /// Who may what about control, for the lease's rules.
 pub(in crate::engine) struct Rights<'a> {
     pub(in crate::engine) replica: &'a Replica,
+    /// Who is a member now, and no longer than its time.
+    pub(in crate::engine) present: &'a BTreeSet<MemberId>,
     pub(in crate::engine) links: &'a Connections,
+}
+
+impl Rights<'_> {
+    fn may(&self, who: &MemberId, action: &Action) -> bool {
+        self.present.contains(who) && self.replica.membership().may(who, action)
+    }
 }
 
 impl Members for Rights<'_> {
     fn may_watch(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::RequestControl)
+        self.may(who, &Action::RequestControl)
     }
 
     fn may_edit(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::TakeFreeControl)
+        self.may(who, &Action::TakeFreeControl)
     }
 
     fn may_control(&self, who: &MemberId) -> bool {
-        self.replica.membership().may(who, &Action::OrderControl)
+        self.may(who, &Action::OrderControl)
     }
 
     fn is_owner(&self, who: &MemberId) -> bool {
@@ -386,4 +394,145 @@ where
 {
     let message = postcard::from_bytes(bytes).ok()?;
     (encode(&message) == bytes).then_some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::stage::Stage;
+    use crate::engine::view::What;
+
+    const OWNER: usize = 0;
+
+    /// A member writes into its own document that it has a terminal, whatever its role; it may be over already.
+    fn claim(stage: &mut Stage, who: usize, terminal: TerminalId, open: bool) {
+        stage.act(who, |engine, context| {
+            let member = engine.member_mut().unwrap();
+            let announced = member.announce(context, |documents, writer, now| {
+                documents.announce_terminal(writer, now, terminal, "claimed", (40, 6))
+            });
+            announced.unwrap();
+            if !open {
+                let closed = member.announce(context, |documents, writer, now| {
+                    documents.close_terminal(writer, now, terminal, None)
+                });
+                closed.unwrap();
+            }
+        });
+        stage.run(Duration::from_secs(2));
+    }
+
+    /// Whether a member's own document, as another node has it, names this terminal.
+    fn is_in_document(stage: &mut Stage, at: usize, of: usize, terminal: TerminalId) -> bool {
+        let of = stage.id(of);
+        let state = stage.member(at).replica.documents().member(&of).unwrap();
+        state.terminals.contains_key(&terminal)
+    }
+
+    /// What a node shows: each terminal with its host.
+    fn shown(stage: &mut Stage, at: usize) -> Vec<(TerminalId, MemberId)> {
+        let view = stage.view(at);
+        let shown = view.terminals.iter();
+        shown.map(|terminal| (terminal.id, terminal.host)).collect()
+    }
+
+    /// From whom a node fetches a terminal's pictures and to whom it would send keys.
+    fn watched_at(stage: &mut Stage, at: usize, terminal: TerminalId) -> Option<MemberId> {
+        let viewed = stage.member(at).terminals.viewed.get(&terminal)?;
+        Some(viewed.host)
+    }
+
+    fn opened(events: &[What]) -> usize {
+        let opened = |event: &&What| matches!(event, What::TerminalOpened { .. });
+        events.iter().filter(opened).count()
+    }
+
+    #[test]
+    fn a_terminal_of_somebody_who_may_host_none_is_not_believed() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let terminal = TerminalId([1; 16]);
+        drop(stage.take_events(OWNER));
+
+        claim(&mut stage, 1, terminal, true);
+
+        assert!(is_in_document(&mut stage, OWNER, 1, terminal));
+        assert_eq!(shown(&mut stage, OWNER), []);
+        assert_eq!(watched_at(&mut stage, OWNER, terminal), None);
+        assert_eq!(opened(&stage.take_events(OWNER)), 0);
+    }
+
+    #[test]
+    fn who_claims_a_seniors_terminal_gets_neither_its_viewers_nor_its_end() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Editor]);
+        let (watcher, thief) = (1, 2);
+        let terminal = stage.open_terminal(OWNER);
+        stage.run(Duration::from_secs(2));
+        let owner = stage.id(OWNER);
+        assert_eq!(watched_at(&mut stage, watcher, terminal), Some(owner));
+        drop(stage.take_events(watcher));
+
+        claim(&mut stage, thief, terminal, true);
+        assert!(is_in_document(&mut stage, watcher, thief, terminal));
+        for node in [OWNER, watcher] {
+            assert_eq!(shown(&mut stage, node), [(terminal, owner)]);
+        }
+        assert_eq!(watched_at(&mut stage, watcher, terminal), Some(owner));
+        stage.act(thief, |engine, context| {
+            let member = engine.member_mut().unwrap();
+            let closed = member.announce(context, |documents, writer, now| {
+                documents.close_terminal(writer, now, terminal, None)
+            });
+            closed.unwrap();
+        });
+        stage.run(Duration::from_secs(2));
+
+        assert!(stage.member(watcher).terminals.viewed[&terminal].open);
+        assert!(stage.view(watcher).terminals[0].open);
+        let events = stage.take_events(watcher);
+        let closed = |event: &What| matches!(event, What::TerminalClosed { .. });
+        assert_eq!((opened(&events), events.iter().any(closed)), (0, false));
+    }
+
+    #[test]
+    fn who_claims_the_terminal_of_an_equal_does_not_get_it_whatever_its_key() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Editor, Role::Editor]);
+        let watcher = 1;
+        let (host, thief) = if stage.id(2) < stage.id(3) {
+            (3, 2)
+        } else {
+            (2, 3)
+        };
+        let terminal = stage.open_terminal(host);
+        stage.run(Duration::from_secs(2));
+
+        claim(&mut stage, thief, terminal, true);
+
+        assert!(is_in_document(&mut stage, watcher, thief, terminal));
+        let honest = stage.id(host);
+        for node in [OWNER, watcher, host] {
+            assert_eq!(shown(&mut stage, node), [(terminal, honest)]);
+        }
+        assert_eq!(watched_at(&mut stage, watcher, terminal), Some(honest));
+        assert_eq!(watched_at(&mut stage, host, terminal), None);
+    }
+
+    #[test]
+    fn the_end_of_a_terminal_counts_only_if_the_host_that_is_watched_says_so() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Editor]);
+        let (watcher, host) = (1, 2);
+        let terminal = stage.open_terminal(host);
+        stage.run(Duration::from_secs(2));
+
+        // Beginning and end of the claim come together: there is no moment at which the senior has the terminal.
+        stage.cut(OWNER, watcher);
+        stage.cut(OWNER, host);
+        claim(&mut stage, OWNER, terminal, false);
+
+        assert!(is_in_document(&mut stage, watcher, OWNER, terminal));
+        let viewed = &stage.member(watcher).terminals.viewed[&terminal];
+        assert!(viewed.open, "the shell still runs at its host");
+    }
 }

@@ -22,6 +22,8 @@ pub enum Timer {
     Presence,
     /// A presence or an idle time runs out.
     PresenceEnds,
+    /// The time of some membership is over.
+    MembershipEnds,
     /// Vectors are compared after a burst.
     Compare,
     /// A request for entries was not answered.

@@ -9,6 +9,7 @@ use crate::engine::capability::Role;
 use crate::engine::command::{
     Active, Anchor, Ask, CommandError, ControlMode, Pointer, Selection, Typing,
 };
+use crate::engine::control::{Account, EndReason};
 use crate::engine::error::Code;
 use crate::engine::event::{ExitStatus, Path};
 use crate::engine::ids::{InviteId, MemberId, SessionId, TerminalId};
@@ -205,14 +206,25 @@ pub struct ControlView {
     pub ends: Option<Wall>,
     /// Whether no lease is given.
     pub locked: bool,
+    /// Bytes that I have typed and that the host has not confirmed yet.
+    pub unconfirmed: u64,
     /// Whether I have asked and wait.
     pub requested: bool,
     /// Who asks (at the host).
     pub requests: Vec<MemberId>,
 }
 
+/// How a lease ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseEnding {
+    /// Why.
+    pub reason: EndReason,
+    /// What became of the keys; known to the lease's holder.
+    pub account: Option<Account>,
+}
+
 /// A chat message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageView {
     /// Its id.
     pub id: String,
@@ -398,24 +410,28 @@ pub enum What {
         terminal: TerminalId,
         participant: MemberId,
         number: u64,
+        ending: LeaseEnding,
     },
     #[serde(rename = "control.revoked")]
     ControlRevoked {
         terminal: TerminalId,
         participant: MemberId,
         number: u64,
+        ending: LeaseEnding,
     },
     #[serde(rename = "control.taken")]
     ControlTaken {
         terminal: TerminalId,
         from: MemberId,
         number: u64,
+        ending: LeaseEnding,
     },
     #[serde(rename = "control.expired")]
     ControlExpired {
         terminal: TerminalId,
         participant: MemberId,
         number: u64,
+        ending: LeaseEnding,
     },
     #[serde(rename = "control.refused")]
     ControlRefused {

@@ -22,7 +22,7 @@ use crate::engine::terminal::screen::Screen;
 use crate::engine::terminal::tree::{Attach, PATH_MAX, Server, ToChild, ToParent, Version, Viewer};
 use crate::engine::terminals::{Pictures, Rights, Terminals, decode, encode};
 use crate::engine::time::Mono;
-use crate::engine::view::What;
+use crate::engine::view::{LeaseEnding, What};
 use crate::engine::{Engine, Phase, Use};
 
 /// A terminal whose shell runs at another member.
@@ -403,6 +403,7 @@ impl Engine {
         };
         let rights = Rights {
             replica: &member.replica,
+            present: &member.members,
             links: &self.links,
         };
         let key = member.replica.key();
@@ -493,18 +494,15 @@ impl Engine {
                 reason,
                 account,
             } => {
-                if account.not_written.saturating_add(account.unknown) > 0 {
-                    let reason = member.ending_in_words(&reason);
-                    let text = format!(
-                        "control ended ({reason}): {} of the keys were written, {} were not, {} may have been",
-                        account.written, account.not_written, account.unknown
-                    );
-                    member.notice(text, context);
+                if account.is_short() {
+                    member.notice(format!("control ended: {account}"), context);
                 }
-                context.emit(
-                    Some(member.actor(&me)),
-                    ended(terminal, me, number, &reason),
-                );
+                let ending = LeaseEnding {
+                    reason,
+                    account: Some(account),
+                };
+                let what = ended(terminal, me, number, ending);
+                context.emit(Some(member.actor(&me)), what);
             }
             SenderEvent::Refused(refusal) => {
                 let (code, message) = (code_of(&refusal), member.refusal_in_words(&refusal));
@@ -715,5 +713,112 @@ fn denial_code(denial: &Denial) -> Code {
         }
         Denial::Busy => Code::LimitExceeded,
         Denial::Closed => Code::NoTerminalShared,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::capability::Role;
+    use crate::engine::control::LeaseStatus;
+    use crate::engine::message::PeerMessage;
+    use crate::engine::stage::Stage;
+
+    const VIEWER: usize = 0;
+    const HOST: usize = 1;
+    const OTHER: usize = 2;
+
+    /// What a host says of control: the number tells one status from another.
+    fn status(terminal: TerminalId, number: u64) -> PeerMessage {
+        let status = LeaseStatus {
+            version: number,
+            number,
+            lease: None,
+            remaining_ms: 0,
+            locked: None,
+            auto: false,
+        };
+        let body = FromHost::Status(status);
+        PeerMessage::Lease(ControlMessage { terminal, body }.encode())
+    }
+
+    fn announce(stage: &mut Stage, host: usize, terminal: TerminalId) {
+        stage.act(host, |engine, context| {
+            let member = engine.member_mut().unwrap();
+            let announced = member.announce(context, |documents, writer, now| {
+                documents.announce_terminal(writer, now, terminal, "shell", (40, 6))
+            });
+            announced.unwrap();
+        });
+        stage.run(Duration::from_secs(2));
+    }
+
+    /// The newest number that a node has heard of for a terminal.
+    fn heard(stage: &mut Stage, terminal: TerminalId) -> Option<u64> {
+        let viewed = stage.member(VIEWER).terminals.viewed.get(&terminal)?;
+        viewed.sender.status().map(|status| status.number)
+    }
+
+    fn terminal(number: u8) -> TerminalId {
+        TerminalId([number; 16])
+    }
+
+    #[test]
+    fn what_a_host_says_of_control_before_its_announcement_counts_once_it_is_announced() {
+        let mut stage = Stage::with(&[Role::Editor]);
+
+        stage.say(HOST, VIEWER, &status(terminal(1), 41));
+        stage.say(HOST, VIEWER, &status(terminal(1), 42));
+        assert_eq!(heard(&mut stage, terminal(1)), None);
+        announce(&mut stage, HOST, terminal(1));
+
+        assert_eq!(heard(&mut stage, terminal(1)), Some(42));
+        assert!(stage.member(VIEWER).terminals.early.is_empty());
+    }
+
+    #[test]
+    fn what_another_member_says_early_of_a_hosts_terminal_never_counts() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+
+        stage.say(OTHER, VIEWER, &status(terminal(1), 42));
+        announce(&mut stage, HOST, terminal(1));
+        assert_eq!(heard(&mut stage, terminal(1)), None);
+        stage.say(OTHER, VIEWER, &status(terminal(1), 43));
+
+        assert_eq!(heard(&mut stage, terminal(1)), None);
+        assert!(stage.member(VIEWER).terminals.early.is_empty());
+    }
+
+    #[test]
+    fn a_member_that_speaks_of_many_unannounced_terminals_fills_its_own_places_only() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Editor]);
+
+        for number in 10..200 {
+            stage.say(OTHER, VIEWER, &status(terminal(number), 1));
+        }
+        stage.say(HOST, VIEWER, &status(terminal(1), 42));
+
+        let other = stage.id(OTHER);
+        let early = &stage.member(VIEWER).terminals.early;
+        let of_other = early.keys().filter(|(who, _)| *who == other).count();
+        assert_eq!(of_other, EARLY_STATUSES_MAX);
+        announce(&mut stage, HOST, terminal(1));
+        assert_eq!(heard(&mut stage, terminal(1)), Some(42));
+    }
+
+    #[test]
+    fn what_was_said_early_is_forgotten_when_its_speaker_is_disconnected() {
+        let mut stage = Stage::with(&[Role::Editor]);
+
+        stage.say(HOST, VIEWER, &status(terminal(1), 42));
+        assert_eq!(stage.member(VIEWER).terminals.early.len(), 1);
+        stage.cut(HOST, VIEWER);
+        assert!(stage.member(VIEWER).terminals.early.is_empty());
+        stage.run(Duration::from_secs(5));
+        announce(&mut stage, HOST, terminal(1));
+
+        assert_eq!(heard(&mut stage, terminal(1)), None);
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::engine::ids::{MemberId, SessionId, TerminalId};
-use crate::engine::view::{View, What};
+use crate::engine::view::{LeaseEnding, View, What};
 use crate::node::Handle;
 use crate::node::handle::NumberedEvent;
 
@@ -299,30 +299,37 @@ fn shown(view: &View, what: &What) -> (&'static str, Value) {
             terminal,
             participant,
             number,
+            ending,
         } => (
             "control.released",
-            lease(view, *terminal, *participant, *number),
+            lease(view, *terminal, *participant, *number, ending),
         ),
         What::ControlRevoked {
             terminal,
             participant,
             number,
+            ending,
         } => (
             "control.revoked",
-            lease(view, *terminal, *participant, *number),
+            lease(view, *terminal, *participant, *number, ending),
         ),
         What::ControlTaken {
             terminal,
             from,
             number,
-        } => ("control.taken", lease(view, *terminal, *from, *number)),
+            ending,
+        } => (
+            "control.taken",
+            lease(view, *terminal, *from, *number, ending),
+        ),
         What::ControlExpired {
             terminal,
             participant,
             number,
+            ending,
         } => (
             "control.expired",
-            lease(view, *terminal, *participant, *number),
+            lease(view, *terminal, *participant, *number, ending),
         ),
         What::ControlRefused {
             terminal,
@@ -397,9 +404,16 @@ fn shown(view: &View, what: &What) -> (&'static str, Value) {
 }
 
 /// Whose lease it was: `participant` is who held it.
-fn lease(view: &View, terminal: TerminalId, participant: MemberId, number: u64) -> Value {
+fn lease(
+    view: &View,
+    terminal: TerminalId,
+    participant: MemberId,
+    number: u64,
+    ending: &LeaseEnding,
+) -> Value {
     let Who { id, name } = Who::of(view, participant);
-    json!({"terminal": terminal, "participant": id, "name": name, "number": number})
+    json!({"terminal": terminal, "participant": id, "name": name, "number": number,
+        "reason": ending.reason.to_string(), "account": ending.account})
 }
 
 #[cfg(test)]

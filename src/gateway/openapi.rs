@@ -143,7 +143,7 @@ const ROUTES: [Route; 30] = [
     (
         "get",
         "/api/v1/messages",
-        "The newest messages (since, limit)",
+        "The newest messages (since, before, limit)",
         None,
         "Message list",
     ),

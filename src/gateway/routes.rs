@@ -19,13 +19,15 @@ use zeroize::Zeroizing;
 
 use crate::engine::capability::Role;
 use crate::engine::command::{
-    Command, CommandError, ControlCommand, InputSource, PresenceUpdate, Reply, SessionPatch,
+    Command, CommandError, ControlCommand, InputSource, MessagesSince, MessagesWanted,
+    PresenceUpdate, Reply, SessionPatch,
 };
 use crate::engine::error::Code;
 use crate::engine::ids::{InviteId, TerminalId};
+use crate::engine::limits::LISTED_MESSAGES_MAX;
 use crate::engine::terminal::input::Key;
 use crate::engine::ticket::Ticket;
-use crate::engine::view::{MessageView, ParticipantView, Phase, View};
+use crate::engine::view::{ParticipantView, Phase, View};
 use crate::node::Handle;
 use crate::node::folder::Folders;
 
@@ -47,8 +49,6 @@ const INPUT_WAIT: Duration = Duration::from_secs(10);
 const WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long an answer waits for the view that shows what it is about.
 const VIEW_WAIT: Duration = Duration::from_secs(2);
-/// Most messages that one answer holds.
-const MESSAGES_MAX: usize = 200;
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -263,45 +263,33 @@ async fn deny(State(context): Shared, Path(who): Path<String>) -> Answer {
 
 // --- chat ---
 
-/// `since` is a time or the id of a message; later ones are listed, at most `limit`.
+/// `since` is a time or the id of a message, `before` the id of one: of those in between the newest are listed, at
+/// most `limit`, so a reader of everything goes backwards.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MessagesQuery {
     since: Option<String>,
+    before: Option<String>,
     limit: Option<usize>,
 }
 
 async fn messages(State(context): Shared, Params(query): Params<MessagesQuery>) -> Answer {
-    let view = context.handle.view();
-    let later = later_than(&view.messages, query.since.as_deref())?;
-    let limit = query.limit.unwrap_or(MESSAGES_MAX).min(MESSAGES_MAX);
-    let newest = later
-        .get(later.len().saturating_sub(limit)..)
-        .unwrap_or_default();
-    let messages: Vec<Message> = newest.iter().map(Message::from).collect();
-    Ok(Json(json!({"items": messages, "total": view.messages_total})).into_response())
-}
-
-fn later_than<'m>(
-    messages: &'m [MessageView],
-    since: Option<&str>,
-) -> Result<&'m [MessageView], Problem> {
-    let Some(since) = since else {
-        return Ok(messages);
+    let since = query.since.map(|since| match Time::parse(&since) {
+        Some(Time(since)) => MessagesSince::Time(since),
+        None => MessagesSince::Message(since),
+    });
+    let wanted = MessagesWanted {
+        since,
+        before: query.before,
+        most: query.limit.unwrap_or(LISTED_MESSAGES_MAX),
     };
-    let first = match Time::parse(since) {
-        Some(Time(since)) => messages.iter().position(|message| message.time > since),
-        None => {
-            let known = messages.iter().position(|message| message.id == since);
-            let known = known.ok_or_else(|| {
-                Problem::usage("since is neither a time nor the id of a message that is here")
-            })?;
-            Some(known.saturating_add(1))
-        }
+    let reply = context.handle.command(Command::Messages(wanted)).await?;
+    let Reply::Messages(listed) = &reply else {
+        return Err(unexpected(&reply));
     };
-    Ok(messages
-        .get(first.unwrap_or(messages.len())..)
-        .unwrap_or_default())
+    let messages: Vec<Message> = listed.iter().map(Message::from).collect();
+    let total = context.handle.view().messages_total;
+    Ok(Json(json!({"items": messages, "total": total})).into_response())
 }
 
 async fn post_message(State(context): Shared, Body(new): Body<NewMessage>) -> Answer {
@@ -561,8 +549,8 @@ pub(super) mod tests {
     use crate::engine::ticket::TicketSecret;
     use crate::engine::time::Wall;
     use crate::engine::view::{
-        ApprovalView, ConnectionView, ControlView, InviteView, Kind, PeerView, Picture,
-        SessionView, Status, TerminalView,
+        ApprovalView, ConnectionView, ControlView, InviteView, Kind, MessageView, PeerView,
+        Picture, SessionView, Status, TerminalView,
     };
     use crate::gateway::server::tests::Served;
 
@@ -633,6 +621,7 @@ pub(super) mod tests {
                     number: 7,
                     ends: Some(NOON),
                     locked: false,
+                    unconfirmed: 0,
                     requested: false,
                     requests: vec![],
                 },
@@ -793,8 +782,24 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn messages_are_those_after_since_and_at_most_limit() {
-        let node = Served::start(a_view(), |_| Ok(Reply::Done));
+    async fn messages_are_asked_of_the_node_by_place_and_number() {
+        let node = Served::start(a_view(), |command| match command {
+            Command::Messages(wanted) if wanted.before.as_deref() == Some("m9") => Err(
+                CommandError::new(Code::Usage, "no message here has the id `m9`"),
+            ),
+            Command::Messages(wanted) => {
+                let place = match wanted.since {
+                    Some(MessagesSince::Time(_)) => 1_u64,
+                    Some(MessagesSince::Message(_)) => 2,
+                    None => 0,
+                };
+                Ok(Reply::Messages(vec![
+                    message_view(place),
+                    message_view(wanted.most as u64),
+                ]))
+            }
+            _ => Ok(Reply::Done),
+        });
         let ids = async |query: &str| {
             let json = node.json(&format!("/api/v1/messages{query}")).await;
             assert_eq!(json["total"], 5);
@@ -804,12 +809,11 @@ pub(super) mod tests {
                 .collect::<Vec<_>>()
         };
 
-        assert_eq!(ids("").await.len(), 5);
-        assert_eq!(ids("?limit=2").await, ["m3", "m4"]);
-        assert_eq!(ids("?since=m2").await, ["m3", "m4"]);
-        assert_eq!(ids("?since=2026-05-03T09:30:03Z").await, ["m4"]);
-        assert_eq!(ids("?since=m4").await, [""; 0]);
-        let error = node.refused("/api/v1/messages?since=m9").await;
+        assert_eq!(ids("").await, ["m0", "m200"]);
+        assert_eq!(ids("?limit=2").await, ["m0", "m2"]);
+        assert_eq!(ids("?since=m2&limit=7").await, ["m2", "m7"]);
+        assert_eq!(ids("?since=2026-05-03T09:30:03Z").await, ["m1", "m200"]);
+        let error = node.refused("/api/v1/messages?before=m9").await;
         assert_eq!(error.code, Code::Usage);
     }
 

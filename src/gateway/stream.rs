@@ -206,7 +206,11 @@ async fn grant(
     Ok(match context.handle.command(command).await? {
         Reply::Message { id } => json!({"id": id}),
         Reply::Typed { bytes } => json!({"bytes": bytes}),
-        Reply::Done | Reply::Requested | Reply::Invite { .. } | Reply::Terminal { .. } => json!({}),
+        Reply::Done
+        | Reply::Requested
+        | Reply::Messages(_)
+        | Reply::Invite { .. }
+        | Reply::Terminal { .. } => json!({}),
     })
 }
 

@@ -31,7 +31,7 @@ use crate::engine::limits;
 use crate::net::convert::protocol_of;
 use crate::net::inbox::InFlight;
 use crate::net::streams::{
-    Connection, Deframer, LaneLimits, Next, Opening, Outbox, Shared, TooLarge, limits_of,
+    Connection, Deframer, Next, Opening, Outbox, Shared, TooLarge, limits_of,
 };
 
 /// How long the agreement on a stream may take.
@@ -220,6 +220,7 @@ impl LaneHandler {
 
     fn add(&mut self, stream: StreamId, lane: Lane, io: Stream, outbox: Arc<Outbox>) {
         let mut added = LaneStream::new(lane, io, outbox, &self.connection);
+        added.longest = longest_from_peer(lane, stream);
         added.leaving = self.is_leaving();
         self.streams.insert(stream, added);
     }
@@ -319,10 +320,21 @@ struct Link<'a> {
     allowance: &'a mut Option<usize>,
 }
 
+/// Bytes of the longest message that the peer may send on a stream of a lane. Pictures come from the side that
+/// was asked for them; whoever opened the stream only asks and acknowledges.
+fn longest_from_peer(lane: Lane, stream: StreamId) -> usize {
+    if lane == Lane::Screen && !stream.is_opened_here() {
+        limits::SCREEN_ASK_BYTES_MAX
+    } else {
+        limits_of(lane).message
+    }
+}
+
 /// One stream.
 struct LaneStream {
     lane: Lane,
-    bounds: LaneLimits,
+    /// Bytes of the longest message that the peer may send.
+    longest: usize,
     io: Stream,
     outbox: Arc<Outbox>,
     out: Vec<u8>,
@@ -350,7 +362,7 @@ impl LaneStream {
     fn new(lane: Lane, io: Stream, outbox: Arc<Outbox>, connection: &Connection) -> Self {
         Self {
             lane,
-            bounds: limits_of(lane),
+            longest: limits_of(lane).message,
             io,
             outbox,
             out: Vec::new(),
@@ -480,7 +492,7 @@ impl LaneStream {
             }
             let message = self
                 .deframer
-                .feed(&mut input, self.bounds.message)
+                .feed(&mut input, self.longest)
                 .map_err(|TooLarge| Ended::TooLarge)?;
             if let Some(message) = message {
                 let credit = self.backlog.take(message.len());

@@ -31,13 +31,14 @@ async fn members_exchange_messages_on_every_lane() {
         for lane in [Lane::Admission, Lane::Control, Lane::Input, Lane::Screen] {
             let ours = b.open(at_b.conn, lane).await;
             let theirs = a.opened(lane).await;
+            let longest = match lane {
+                Lane::Screen => limits::SCREEN_ASK_BYTES_MAX,
+                Lane::Admission | Lane::Control | Lane::Input => limits::INPUT_MESSAGE_BYTES_MAX,
+            };
             b.send(ours, b"one");
-            b.send(ours, &[9; limits::INPUT_MESSAGE_BYTES_MAX]);
+            b.send(ours, &vec![9; longest]);
             assert_eq!(a.received(theirs).await, b"one");
-            assert_eq!(
-                a.received(theirs).await,
-                [9; limits::INPUT_MESSAGE_BYTES_MAX]
-            );
+            assert_eq!(a.received(theirs).await, vec![9; longest]);
             a.send(theirs, b"two");
             assert_eq!(b.received(ours).await, b"two");
             b.net.perform(NetEffect::CloseStream { stream: ours });
@@ -46,12 +47,12 @@ async fn members_exchange_messages_on_every_lane() {
         }
         let screen = b.open(at_b.conn, Lane::Screen).await;
         let theirs = a.opened(Lane::Screen).await;
-        b.send(screen, &vec![3; limits::SCREEN_MESSAGE_BYTES_MAX]);
+        a.send(theirs, &vec![3; limits::SCREEN_MESSAGE_BYTES_MAX]);
         assert_eq!(
-            a.received(theirs).await,
+            b.received(screen).await,
             vec![3; limits::SCREEN_MESSAGE_BYTES_MAX]
         );
-        b.ready(screen).await;
+        a.ready(theirs).await;
     }
 }
 
@@ -251,6 +252,11 @@ async fn a_message_announced_longer_than_its_lane_allows_ends_the_stream() {
         .send_unchecked(ours, vec![0; limits::INPUT_MESSAGE_BYTES_MAX + 1]);
     assert_eq!(a.closed(theirs).await, Ended::TooLarge);
 
+    let asks = b.open(at_b.conn, Lane::Screen).await;
+    let asked = a.opened(Lane::Screen).await;
+    b.send(asks, &[0; limits::SCREEN_ASK_BYTES_MAX + 1]);
+    assert_eq!(a.closed(asked).await, Ended::TooLarge);
+
     let honest = b.open(at_b.conn, Lane::Input).await;
     b.send(honest, &[0; limits::INPUT_MESSAGE_BYTES_MAX + 1]);
     assert_eq!(b.closed(honest).await, Ended::TooLarge);
@@ -299,8 +305,8 @@ async fn what_was_sent_before_a_closing_or_a_shutdown_arrives() {
         for shutdown in [true, false] {
             let (mut a, mut b) = members().await;
             let (at_b, at_a) = connect(&mut b, &mut a, transport).await;
-            let ours = b.open(at_b.conn, Lane::Screen).await;
-            let theirs = a.opened(Lane::Screen).await;
+            let theirs = a.open(at_a.conn, Lane::Screen).await;
+            let ours = b.opened(Lane::Screen).await;
             let last = vec![5; limits::SCREEN_MESSAGE_BYTES_MAX];
             b.send(ours, &last);
             b.send(ours, b"bye");

@@ -12,7 +12,7 @@ use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::terminal::input::encode_paste;
 use crate::engine::terminal::screen::{Modes, Screen};
 use crate::engine::time::{Mono, Now};
-use crate::engine::view::{SessionEvent, TerminalView, View, What};
+use crate::engine::view::{ConnectionView, Phase, SessionEvent, TerminalView, View, What};
 use crate::ui::chat::{Chat, Said};
 use crate::ui::help::{Help, Reader};
 use crate::ui::keys::Key;
@@ -116,6 +116,8 @@ pub(super) struct App {
     leaving: Option<(UiEnd, Mono)>,
     /// To whom the card offers to give control.
     offered: Option<MemberId>,
+    /// A newcomer gets what was said before; until it has all of that, no message is new.
+    is_new_here: bool,
     /// Until then the card has just spoken of somebody else.
     unsettled_until: Mono,
 }
@@ -150,6 +152,7 @@ impl App {
             held_until: None,
             leaving: None,
             offered: None,
+            is_new_here: matches!(view.phase, Phase::Joining { .. }),
             unsettled_until: Mono::default(),
         }
     }
@@ -212,8 +215,11 @@ impl App {
         if view.participants.iter().any(|one| !one.me) {
             self.block_shown = false;
         }
-        if self.pane == Some(Pane::Chat) {
+        if self.pane == Some(Pane::Chat) || self.is_new_here {
             self.messages_seen = view.messages_total;
+        }
+        if view.connection == ConnectionView::Live {
+            self.is_new_here = false;
         }
         if let Some(notice) = view
             .notices
@@ -247,8 +253,8 @@ impl App {
             let error = CommandError::new(*code, message.as_str());
             return self.keys_refused(&error, view, now);
         }
-        let chat_open = self.pane == Some(Pane::Chat);
-        if let Some(news) = news::of(event, view, chat_open) {
+        let chat_read = self.pane == Some(Pane::Chat) || self.is_new_here;
+        if let Some(news) = news::of(event, view, chat_read) {
             self.say(news.text, news.alarm, now);
         }
     }
@@ -436,6 +442,7 @@ impl App {
                 match self.people.key(key, view, terminal) {
                     Choice::Stay => {}
                     Choice::Close => self.pane = None,
+                    Choice::Refused(why) => self.say(why, false, now),
                     Choice::Command(command, done) => {
                         return vec![Action::Ask(command, Purpose::Done(done))];
                     }
@@ -544,15 +551,21 @@ impl App {
         vec![Action::Ask(command, Purpose::Leave)]
     }
 
+    /// Copies the ticket that the block shows, as long as it is good; else the newest. Which one is said: they may
+    /// let in with different roles.
     fn copy_ticket(&mut self, view: &View, now: Now) -> Vec<Action> {
-        let usable = view.invites.iter().filter(|invite| invite.open);
-        let newest = usable
-            .filter(|invite| invite.ticket.is_some())
-            .max_by_key(|invite| invite.created);
-        match newest.and_then(|invite| invite.ticket.clone()) {
-            Some(ticket) => {
+        let usable = || {
+            let open = view.invites.iter().filter(|invite| invite.open);
+            open.filter_map(|invite| Some((invite, invite.ticket.as_deref()?)))
+        };
+        let words = || self.share_block.iter().flat_map(|line| line.split(' '));
+        let is_shown = |ticket: &str| words().any(|word| word == ticket);
+        let shown = usable().find(|(_, ticket)| is_shown(ticket));
+        match shown.or_else(|| usable().max_by_key(|(invite, _)| invite.created)) {
+            Some((invite, ticket)) => {
+                let (role, ticket) = (invite.role, ticket.to_owned());
                 self.say(
-                    "the ticket is in the clipboard, if your terminal allows it",
+                    format!("the {role} ticket is in the clipboard, if your terminal allows it"),
                     false,
                     now,
                 );
@@ -574,12 +587,11 @@ impl App {
             Some((Standing::Host | Standing::HostWatches, _)) => {
                 self.say("this terminal is yours: just type", false, now);
             }
-            Some((Standing::Asked, host)) => {
-                let host = words::name_of(view, &host);
-                self.say(
-                    format!("you have asked already: {host} decides"),
-                    false,
-                    now,
+            Some((Standing::Asked, _)) => {
+                return self.control(
+                    ControlCommand::Release,
+                    "you ask for control no longer",
+                    view,
                 );
             }
             Some((Standing::Controls, _)) => {
@@ -611,6 +623,11 @@ impl App {
 
     /// Gives control to who asked first, if the person has read so; with nobody asking, the person chooses.
     fn grant(&mut self, view: &View, now: Now) -> Vec<Action> {
+        let reader = self.reader(view);
+        if !reader.hosts && !reader.owns {
+            self.say("the terminal's host gives control", false, now);
+            return Vec::new();
+        }
         let first = self.asks_first(view);
         if first.is_some() && (first != self.offered || now.mono < self.unsettled_until) {
             self.say("the question has just changed: read it again", true, now);

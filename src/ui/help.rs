@@ -36,14 +36,12 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
     } else {
         ("x", "leave", "leave: your membership ends, at once")
     };
-    let mut bindings = vec![
-        ("c", "chat", "chat"),
-        (
-            "p",
-            "people",
-            "people: who is here; let newcomers in, give control",
-        ),
-    ];
+    let people = if reader.hosts || reader.owns {
+        "people: who is here; let newcomers in, give control"
+    } else {
+        "people: who is here"
+    };
+    let mut bindings = vec![("c", "chat", "chat"), ("p", "people", people)];
     if reader.hosts {
         bindings.extend([
             ("g", "give", "give control to who asked first"),
@@ -56,7 +54,11 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
         ]);
     } else {
         bindings.extend([
-            ("r", "control", "ask for control, or give it back"),
+            (
+                "r",
+                "control",
+                "ask for control; again: take that, or control, back",
+            ),
             ("d", "detach", "detach: end this program, stay a member"),
         ]);
     }
@@ -223,7 +225,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  r  ask for control, or give it back"),
+            text.contains("  r  ask for control; again: take that, or control, back"),
             "{text}"
         );
         assert!(

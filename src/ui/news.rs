@@ -1,7 +1,8 @@
 //! What of the things that happen is said to the person, in one sentence.
 
+use crate::engine::control::{Account, EndReason};
 use crate::engine::ids::MemberId;
-use crate::engine::view::{SessionEvent, View, What};
+use crate::engine::view::{LeaseEnding, SessionEvent, View, What};
 use crate::ui::{text, words};
 
 /// Something to be said.
@@ -43,22 +44,14 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
         What::ControlGranted { participant, .. } => {
             good(format!("{} has control", words::name_of(view, participant)))
         }
-        What::ControlDenied { participant, .. } => {
-            ended(view, participant, "the host refused control", None)
+        What::ControlDenied { participant, .. } if mine(participant) => {
+            bad("the host refused control".to_owned())
         }
-        What::ControlReleased { participant, .. } => {
-            ended(view, participant, "you gave control back", Some("gave control back"))
-        }
-        What::ControlRevoked { participant, .. } => {
-            ended(view, participant, "your control was ended", Some("has control no longer"))
-        }
-        What::ControlTaken { from, .. } => {
-            ended(view, from, "the host took control back", Some("has control no longer"))
-        }
-        What::ControlExpired { participant, .. } => {
-            let theirs = Some("has control no longer: the time is over");
-            ended(view, participant, "your control has ended: its time is over", theirs)
-        }
+        What::ControlDenied { .. } => None,
+        What::ControlReleased { participant, ending, .. }
+        | What::ControlRevoked { participant, ending, .. }
+        | What::ControlTaken { from: participant, ending, .. }
+        | What::ControlExpired { participant, ending, .. } => lease_ended(view, participant, ending),
         What::ControlRefused { message, .. } => bad(text::shown(message)),
         // A request is asked about by a card.
         What::ControlRequested { .. }
@@ -86,12 +79,42 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
     }
 }
 
-/// That somebody's control is over: a loss for its holder, news for the others.
-fn ended(view: &View, who: &MemberId, of_mine: &str, of_others: Option<&str>) -> Option<News> {
-    if *who == view.me {
-        bad(of_mine.to_owned())
-    } else {
-        good(format!("{} {}", words::name_of(view, who), of_others?))
+/// That somebody's control is over: a loss for its holder, who learns what became of the keys; news for the others.
+fn lease_ended(view: &View, who: &MemberId, ending: &LeaseEnding) -> Option<News> {
+    let mine = *who == view.me;
+    let why = why(view, &ending.reason);
+    let said = match (&ending.reason, mine) {
+        (EndReason::Released, true) => "you gave control back".to_owned(),
+        (EndReason::Released, false) => format!("{} gave control back", words::name_of(view, who)),
+        (_, true) => format!("your control has ended: {why}"),
+        (_, false) => format!("{} has control no longer: {why}", words::name_of(view, who)),
+    };
+    match ending.account.filter(Account::is_short) {
+        Some(account) => bad(format!("{said}; {account}")),
+        None if mine && ending.reason != EndReason::Released => bad(said),
+        None => good(said),
+    }
+}
+
+fn why(view: &View, reason: &EndReason) -> String {
+    let name = |id: &MemberId| {
+        if *id == view.me {
+            "you".to_owned()
+        } else {
+            words::name_of(view, id)
+        }
+    };
+    match reason {
+        EndReason::Released => "it was given back".to_owned(),
+        EndReason::Expired => "its time is over".to_owned(),
+        EndReason::Revoked { by } => format!("{} ended it", name(by)),
+        EndReason::Taken { by } => format!("{} took it", name(by)),
+        EndReason::Given { to } => format!("{} has it now", name(to)),
+        EndReason::Locked { by } => format!("{} locked all input", name(by)),
+        EndReason::Gone => "the connection was gone for too long".to_owned(),
+        EndReason::Removed => "the session has changed who may watch".to_owned(),
+        EndReason::Closed => "the terminal has ended".to_owned(),
+        EndReason::Forgotten => "the host has started anew".to_owned(),
     }
 }
 
@@ -138,16 +161,44 @@ mod tests {
             terminal,
             from: participant,
             number: 2,
+            ending: LeaseEnding {
+                reason: EndReason::Taken {
+                    by: sample::member(2),
+                },
+                account: None,
+            },
         };
-        assert_eq!(news(taken).unwrap(), "the host took control back");
+        assert_eq!(news(taken).unwrap(), "your control has ended: bob took it");
+        let died = What::ControlReleased {
+            terminal,
+            participant,
+            number: 2,
+            ending: LeaseEnding {
+                reason: EndReason::Forgotten,
+                account: Some(Account {
+                    written: 7,
+                    not_written: 0,
+                    unknown: 4,
+                }),
+            },
+        };
+        assert_eq!(
+            news(died).unwrap(),
+            "your control has ended: the host has started anew; \
+             7 bytes of the keys were written, 0 were not, 4 may have been"
+        );
         let expired = What::ControlExpired {
             terminal,
             participant: sample::member(3),
             number: 2,
+            ending: LeaseEnding {
+                reason: EndReason::Expired,
+                account: None,
+            },
         };
         assert_eq!(
             news(expired).unwrap(),
-            "eve has control no longer: the time is over"
+            "eve has control no longer: its time is over"
         );
     }
 

@@ -38,6 +38,8 @@ pub(super) enum Choice {
     Close,
     /// A command; the text says what it does.
     Command(Command, String),
+    /// The key means nothing here; the text says why.
+    Refused(String),
 }
 
 enum Entry<'a> {
@@ -73,7 +75,7 @@ impl People {
             Entry::Member(one) => asks(one),
         });
         Self {
-            chosen: waits.or(entries.first()).map(Entry::chosen),
+            chosen: waits.or_else(|| entries.first()).map(Entry::chosen),
         }
     }
 
@@ -98,9 +100,12 @@ impl People {
             Key::Escape | Key::Char('q') => return Choice::Close,
             Key::Char(letter @ ('a' | 'd' | 'g')) => {
                 let entry = place.and_then(|at| entries.get(at));
-                return entry
-                    .and_then(|entry| decide(letter, entry, view, terminal))
-                    .unwrap_or(Choice::Stay);
+                return match entry {
+                    Some(entry) => decide(letter, entry, view, terminal),
+                    None => {
+                        Choice::Refused("choose somebody first, with the arrow keys".to_owned())
+                    }
+                };
             }
             Key::Char(_)
             | Key::Ctrl(_)
@@ -177,45 +182,54 @@ fn hints(view: &View, terminal: Option<&TerminalView>) -> &'static str {
     }
 }
 
-fn decide(
-    letter: char,
-    entry: &Entry<'_>,
-    view: &View,
-    terminal: Option<&TerminalView>,
-) -> Option<Choice> {
+fn decide(letter: char, entry: &Entry<'_>, view: &View, terminal: Option<&TerminalView>) -> Choice {
     match (letter, entry) {
         ('a', Entry::Newcomer(newcomer)) => {
             let command = Command::Approve {
                 approval: newcomer.id.clone(),
             };
-            Some(Choice::Command(
+            Choice::Command(
                 command,
                 format!("let {} in", text::name(&newcomer.name, 30)),
-            ))
+            )
         }
         ('d', Entry::Newcomer(newcomer)) => {
             let command = Command::Deny {
                 approval: newcomer.id.clone(),
             };
-            Some(Choice::Command(
+            Choice::Command(
                 command,
                 format!("refused {}", text::name(&newcomer.name, 30)),
-            ))
+            )
         }
         ('d', Entry::Member(one)) => {
-            let terminal =
-                terminal.filter(|terminal| terminal.control.requests.contains(&one.id))?;
+            let asks = |terminal: &&TerminalView| terminal.control.requests.contains(&one.id);
+            let Some(terminal) = terminal.filter(asks) else {
+                let name = words::name_of(view, &one.id);
+                return Choice::Refused(format!("{name} asks for nothing"));
+            };
             let command = Command::Control {
                 terminal: terminal.id,
                 command: ControlCommand::Deny { to: one.id },
             };
-            Some(Choice::Command(
+            Choice::Command(
                 command,
                 format!("refused {}", words::name_of(view, &one.id)),
-            ))
+            )
         }
-        ('g', Entry::Member(one)) => Some(give_control(view, terminal?, one)),
-        _ => None,
+        ('g', Entry::Member(one)) => match terminal {
+            Some(terminal) if terminal.host != one.id => give_control(view, terminal, one),
+            Some(_) => Choice::Refused("the terminal's host needs no control".to_owned()),
+            None => Choice::Refused("there is no terminal to control".to_owned()),
+        },
+        (_, Entry::Member(one)) => {
+            let name = words::name_of(view, &one.id);
+            Choice::Refused(format!("{name} is in already"))
+        }
+        (_, Entry::Newcomer(newcomer)) => {
+            let name = text::name(&newcomer.name, 24);
+            Choice::Refused(format!("{name} is not in yet: a lets in"))
+        }
     }
 }
 
@@ -417,7 +431,10 @@ mod tests {
                 duration: None
             }
         );
-        assert_eq!(people.key(Key::Char('d'), &view, terminal), Choice::Stay);
+        assert_eq!(
+            people.key(Key::Char('d'), &view, terminal),
+            Choice::Refused("bob asks for nothing".to_owned())
+        );
     }
 
     #[test]
@@ -441,7 +458,7 @@ mod tests {
         for letter in ['a', 'd', 'g'] {
             let terminal = view.terminals.first();
             let choice = people.key(Key::Char(letter), &view, terminal);
-            assert_eq!(choice, Choice::Stay, "{letter}");
+            assert!(matches!(choice, Choice::Refused(_)), "{letter}");
         }
         people.key(Key::Down, &view, None);
         let choice = people.key(Key::Char('a'), &view, None);

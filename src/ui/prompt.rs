@@ -86,7 +86,11 @@ pub(super) fn draw_questions(
 }
 
 /// What a person without a picture should know; none while there is one.
-pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<String> {
+pub(super) fn waiting(
+    view: &View,
+    terminal: Option<&TerminalView>,
+    prefix: Prefix,
+) -> Option<String> {
     match &view.phase {
         Phase::Joining { waits_for } => {
             return Some(format!("Joining: {}", text::shown(waits_for)));
@@ -96,10 +100,15 @@ pub(super) fn waiting(view: &View, terminal: Option<&TerminalView>) -> Option<St
         Phase::Member { .. } => {}
     }
     let Some(terminal) = terminal else {
-        return Some("Nobody shares a terminal just now.".to_owned());
+        return Some(format!(
+            "Nobody shares a terminal just now. Wait, or press {prefix} d to come back later, {prefix} x to leave."
+        ));
     };
     match (terminal.open, terminal.picture) {
-        (false, _) => Some(ended(terminal)),
+        (false, _) => Some(format!(
+            "{} {prefix} d detaches, {prefix} x leaves.",
+            ended(terminal)
+        )),
         (true, Picture::None) => {
             let host = words::name_of(view, &terminal.host);
             Some(format!("Waiting for the picture of {host}'s terminal."))
@@ -150,22 +159,33 @@ pub(super) fn draw_share_block(
     card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
 }
 
-/// Lines cut into rows at the window's edge, exactly, so that what is copied is whole.
+/// Lines on rows of so many columns: sentences broken at spaces, a command to join cut exactly. If it needs several
+/// rows its ticket is in quotes: selected with the mouse it holds line ends, which a shell takes within quotes only,
+/// and which a ticket may contain.
 pub(super) fn folded(lines: &[String], cols: usize) -> Vec<String> {
-    let mut rows = Vec::new();
-    for line in lines {
-        let line = text::shown(line);
-        let mut rest = line.as_str();
-        while text::head(rest, cols).len() < rest.len() && cols >= 2 {
-            let (row, after) = rest
-                .split_at_checked(text::head(rest, cols).len())
-                .unwrap_or((rest, ""));
-            rows.push(row.to_owned());
-            rest = after;
-        }
-        rows.push(rest.to_owned());
-    }
-    rows
+    lines
+        .iter()
+        .flat_map(|line| {
+            let line = text::shown(line);
+            match line.split_once(" join ") {
+                Some((command, ticket)) if is_ticket(ticket) && text::width(&line) > cols => {
+                    cut(&format!("{command} join '{ticket}'"), cols)
+                }
+                Some(_) | None => text::wrap(&line, cols),
+            }
+        })
+        .collect()
+}
+
+fn is_ticket(text: &str) -> bool {
+    text.starts_with("cp2p") && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// ASCII text on full rows.
+fn cut(text: &str, cols: usize) -> Vec<String> {
+    let rows = text.as_bytes().chunks(cols.max(2));
+    rows.map(|row| String::from_utf8_lossy(row).into_owned())
+        .collect()
 }
 
 fn height_of(lines: &[String]) -> u16 {
@@ -242,7 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_picture_learns_why() {
+    fn who_has_no_picture_learns_why_and_what_to_press() {
+        let why = waiting;
+        let waiting =
+            |view: &View, terminal: Option<&TerminalView>| why(view, terminal, Prefix::default());
         let mut view = sample::view();
         assert_eq!(waiting(&view, view.terminals.first()), None);
         view.terminals[0].picture = Picture::None;
@@ -251,10 +274,13 @@ mod tests {
         view.terminals[0].open = false;
         view.terminals[0].status = Some(ExitStatus(3));
         let why = waiting(&view, view.terminals.first()).unwrap();
-        assert_eq!(why, "This terminal has ended with status 3.");
+        assert_eq!(
+            why,
+            "This terminal has ended with status 3. Ctrl-] d detaches, Ctrl-] x leaves."
+        );
         assert_eq!(
             waiting(&view, None).unwrap(),
-            "Nobody shares a terminal just now."
+            "Nobody shares a terminal just now. Wait, or press Ctrl-] d to come back later, Ctrl-] x to leave."
         );
         view.phase = Phase::Joining {
             waits_for: "a member who lets us in".into(),
@@ -267,14 +293,24 @@ mod tests {
 
     #[test]
     fn the_ticket_is_whole_and_starts_at_the_first_column() {
-        let ticket = format!("    collab-p2p join cp2p1{}", "q".repeat(200));
-        let block = ["Sharing \"demo\"".to_owned(), ticket.clone()];
+        let block = [
+            "Sharing \"demo\"".to_owned(),
+            format!("    collab-p2p join cp2p1{}", "q".repeat(200)),
+        ];
 
         let drawn = draw_share_block(&block, WINDOW, 2, Prefix::default(), Theme::new(true));
 
         let rows = rows(&drawn);
         assert_eq!(rows[1], "Sharing \"demo\"");
-        assert_eq!(rows[2..rows.len() - 1].concat(), ticket);
+        assert_eq!(
+            rows[2..rows.len() - 1].concat(),
+            format!("    collab-p2p join 'cp2p1{}'", "q".repeat(200)),
+            "selected over several rows, it is one word for a shell"
+        );
+        assert_eq!(
+            folded(&["collab-p2p join cp2p1q".to_owned()], 80),
+            ["collab-p2p join cp2p1q"]
+        );
         assert!(drawn.area().y > 2);
     }
 }

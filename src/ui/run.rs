@@ -104,6 +104,8 @@ struct Running {
     /// Whose picture `screen` is.
     shown: Option<TerminalId>,
     screen: Option<Arc<Redacted<Screen>>>,
+    #[cfg(feature = "lab")]
+    panic_on: Option<String>,
 }
 
 /// Shows the session until it ends for this person.
@@ -112,7 +114,11 @@ pub(super) async fn run(handle: Handle, options: UiOptions) -> Result<UiEnd, UiE
     let mut tty = Tty::open()?;
     let window = tty.size().unwrap_or(USUAL_WINDOW);
     let view = handle.view();
+    #[cfg(feature = "lab")]
+    let panic_on = options.panic_on.clone();
     let mut running = Running {
+        #[cfg(feature = "lab")]
+        panic_on,
         brush: Brush::new(options.caps),
         app: App::new(options, window, &view),
         clock: Clock::start(),
@@ -219,11 +225,25 @@ impl Running {
         if bytes.is_empty() {
             return Some(UiEnd::Signal(SignalKind::hangup().as_raw_value()));
         }
+        #[cfg(feature = "lab")]
+        self.panic_if_asked(bytes);
         let screen = self.screen.clone();
         let actions = self
             .app
             .typed(bytes, &self.view, cells(screen.as_ref()), self.clock.now());
         self.perform(actions)
+    }
+
+    #[cfg(feature = "lab")]
+    #[expect(clippy::panic, reason = "the lab looks at what a panic leaves behind")]
+    fn panic_if_asked(&self, bytes: &[u8]) {
+        if self
+            .panic_on
+            .as_deref()
+            .is_some_and(|text| bytes == text.as_bytes())
+        {
+            panic!("the lab has asked for this");
+        }
     }
 
     fn due(&mut self) -> Option<UiEnd> {

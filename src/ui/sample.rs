@@ -63,6 +63,7 @@ pub(super) fn terminal(host: MemberId, mine: bool) -> TerminalView {
             number: 0,
             ends: None,
             locked: false,
+            unconfirmed: 0,
             requested: false,
             requests: Vec::new(),
         },

@@ -11,6 +11,7 @@ use crate::ui::layout::Size;
 use crate::ui::paint::{Canvas, Caret, Picture};
 use crate::ui::prefix::Focus;
 use crate::ui::statusbar::{self, Facts};
+use crate::ui::theme::Theme;
 use crate::ui::viewport::{self, NamedPointer};
 use crate::ui::{prompt, text};
 
@@ -40,7 +41,10 @@ impl App {
             covered.push(*card.area());
             canvas.overlay(&card);
         }
-        if let Some((pane, written)) = self.draw_pane(view, now) {
+        if let Some((mut pane, written)) = self.draw_pane(view, now) {
+            if self.focus() == Focus::Terminal {
+                put_aside(&mut pane, &self.way_back(), self.theme);
+            }
             covered.push(*pane.area());
             canvas.overlay(&pane);
             if self.focus() == Focus::Pane {
@@ -108,7 +112,7 @@ impl App {
                 self.theme,
             ));
         }
-        let why = prompt::waiting(view, terminal);
+        let why = prompt::waiting(view, terminal, self.prefix);
         let why = why.or_else(|| {
             screen
                 .is_none()
@@ -124,6 +128,16 @@ impl App {
             self.theme,
         ));
         cards
+    }
+
+    /// How the keys come back to a pane that is put aside.
+    fn way_back(&self) -> String {
+        let key = match self.pane {
+            Some(Pane::Chat) => "c",
+            Some(Pane::People) => "p",
+            Some(Pane::Help) | None => "?",
+        };
+        format!(" shell has the keys · {} {key} back ", self.prefix)
     }
 
     /// The open pane and, in the chat, where the person writes.
@@ -177,6 +191,36 @@ impl App {
         };
         statusbar::draw(parts, self.window.status(), self.theme)
     }
+}
+
+/// Marks a pane whose keys go to the shell: its frame is faint, and the lower edge says how to come back.
+fn put_aside(pane: &mut Buffer, way_back: &str, theme: Theme) {
+    let area = *pane.area();
+    let (last_row, last_column) = (
+        area.bottom().saturating_sub(1),
+        area.right().saturating_sub(1),
+    );
+    for y in area.top()..area.bottom() {
+        for x in area.left()..area.right() {
+            let edge = y == area.top() || y == last_row || x == area.left() || x == last_column;
+            if let Some(cell) = pane.cell_mut((x, y)).filter(|_| edge) {
+                cell.set_style(theme.faint());
+            }
+        }
+    }
+    let inner = usize::from(area.width.saturating_sub(2));
+    let footer = text::cut(way_back, inner);
+    let footer = format!(
+        "{footer}{}",
+        "─".repeat(inner.saturating_sub(text::width(&footer)))
+    );
+    pane.set_stringn(
+        area.x.saturating_add(1),
+        last_row,
+        footer,
+        inner,
+        theme.faint(),
+    );
 }
 
 /// The modes that change what the local terminal sends for a key.

@@ -186,6 +186,17 @@ fn standing(facts: Facts<'_>) -> Part {
                 ],
             )
         }
+        Standing::Controls if terminal.control.unconfirmed > 0 && is_behind(view, terminal) => {
+            let count = terminal.control.unconfirmed;
+            Part::new(
+                99,
+                theme.alarm(),
+                [
+                    format!(" {count} bytes not confirmed "),
+                    " keys not confirmed ".to_owned(),
+                ],
+            )
+        }
         Standing::Controls => Part::new(
             99,
             theme.typing(),
@@ -197,6 +208,11 @@ fn standing(facts: Facts<'_>) -> Part {
     }
 }
 
+/// Whether what the host shows does not come through just now.
+fn is_behind(view: &View, terminal: &TerminalView) -> bool {
+    terminal.picture == Picture::Stale || words::is_away(view, terminal)
+}
+
 /// How the terminal's host is reached; at the host itself nothing.
 fn reached(facts: Facts<'_>) -> Option<String> {
     let terminal = facts.terminal.filter(|terminal| !terminal.mine)?;
@@ -206,7 +222,10 @@ fn reached(facts: Facts<'_>) -> Option<String> {
 /// What is only shown when it is so.
 fn marks(facts: Facts<'_>) -> Vec<Part> {
     let Facts {
-        terminal, theme, ..
+        view,
+        terminal,
+        theme,
+        ..
     } = facts;
     let mut marks = Vec::new();
     if let Some(terminal) = terminal {
@@ -219,6 +238,17 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             ));
         }
         match terminal.picture {
+            Picture::None | Picture::Live | Picture::Stale if words::is_away(view, terminal) => {
+                let host = words::name_of(view, &terminal.host);
+                marks.push(Part::new(
+                    85,
+                    theme.alarm(),
+                    [
+                        format!(" {host} is away: old picture "),
+                        " old picture ".to_owned(),
+                    ],
+                ));
+            }
             Picture::Stale => {
                 marks.push(Part::new(
                     85,

@@ -2,6 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use unicode_width::UnicodeWidthChar;
 
 use crate::engine::terminal::cell::{Cell, Glyph};
 use crate::engine::terminal::screen::Screen;
@@ -76,13 +77,14 @@ pub(super) fn draw(canvas: &mut Canvas, screen: &Screen, crop: Crop, theme: Them
     let height = screen.height().saturating_sub(crop.y).min(room.height);
     let whole_lines = crop.x == 0 && cols == screen.cols;
     for (y, row) in (0..height).zip(screen.rows.iter().skip(usize::from(crop.y))) {
-        if whole_lines {
+        if whole_lines && row.line.cells().iter().all(keeps_to_itself) {
             canvas.put_line(y, &row.line);
             continue;
         }
         for x in 0..cols {
             let cell = row.line.cell(usize::from(crop.x.saturating_add(x)));
-            canvas.put(x, y, whole(cell, x, x.saturating_add(1) == cols));
+            let cell = whole(cell, x, x.saturating_add(1) == cols);
+            canvas.put(x, y, kept_to_itself(cell));
         }
     }
     let beside = Rect::new(cols, 0, room.width.saturating_sub(cols), height);
@@ -105,6 +107,33 @@ fn whole(cell: &Cell, x: u16, last: bool) -> Cell {
     } else {
         cell.clone()
     }
+}
+
+/// Whether a cell's text stays within its columns. A cell has a base and marks that take no room; a host that
+/// says otherwise would write over its neighbours, which may be a card or a pane of ours.
+fn keeps_to_itself(cell: &Cell) -> bool {
+    let takes_room = |char: char| char.width().unwrap_or(0) > 0;
+    match &cell.glyph {
+        Glyph::Narrow(' '..='~') | Glyph::Spacer => true,
+        Glyph::Narrow(char) | Glyph::Wide(char) => takes_room(*char),
+        Glyph::Cluster(cluster) => {
+            let mut chars = cluster.text.chars();
+            chars.next().is_some_and(takes_room) && !chars.any(takes_room)
+        }
+    }
+}
+
+fn kept_to_itself(cell: Cell) -> Cell {
+    if keeps_to_itself(&cell) {
+        return cell;
+    }
+    // A wide one keeps both its columns.
+    let glyph = if cell.is_wide() {
+        Glyph::Wide('\u{ff1f}')
+    } else {
+        Glyph::Narrow('?')
+    };
+    Cell { glyph, ..cell }
 }
 
 /// Draws others' pointers: the cell in their colour, the name beside it.
@@ -220,6 +249,29 @@ pub(super) mod tests {
         let mut canvas = Canvas::new(window);
         draw(&mut canvas, screen, crop, Theme::new(true));
         rows(&canvas)
+    }
+
+    #[test]
+    fn no_cell_of_a_host_reaches_beyond_its_columns() {
+        let style = Style::default();
+        let forged: Vec<char> = "│ forged".chars().collect();
+        let cells = vec![
+            Cell::new('a', &['\u{301}'], false, style),
+            Cell::new('b', &forged, false, style),
+            Cell::new('\u{301}', &[], false, style),
+            Cell::new('漢', &['x'], true, style),
+            Cell {
+                glyph: Glyph::Spacer,
+                style,
+            },
+            Cell::new('c', &[], false, style),
+        ];
+        let mut screen = screen(6, &[""], (0, 0));
+        screen.rows[0].line = Arc::new(Line::checked(cells, false, 6).unwrap());
+        for window in [Size { cols: 6, rows: 2 }, Size { cols: 5, rows: 2 }] {
+            let row = drawn(&screen, window, Crop::default()).remove(0);
+            assert_eq!(row.trim_end_matches('c'), "a\u{301}??\u{ff1f}");
+        }
     }
 
     #[test]

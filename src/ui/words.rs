@@ -4,7 +4,7 @@ use crate::engine::command::Typing;
 use crate::engine::event::Path;
 use crate::engine::ids::MemberId;
 use crate::engine::time::Now;
-use crate::engine::view::{ConnectionView, ParticipantView, Status, TerminalView, View};
+use crate::engine::view::{ConnectionView, ParticipantView, Phase, Status, TerminalView, View};
 use crate::ui::text;
 
 /// Columns that a name gets where several stand together.
@@ -104,6 +104,8 @@ fn with_mark(view: &View, one: &ParticipantView) -> String {
 pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     let host = if terminal.mine {
         "you host".to_owned()
+    } else if is_away(view, terminal) {
+        format!("{} is away", name_of(view, &terminal.host))
     } else {
         format!("{} hosts", name_of(view, &terminal.host))
     };
@@ -117,9 +119,23 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     }
 }
 
+/// Whether nobody hears the terminal's host any more, so that its picture stands still.
+pub(super) fn is_away(view: &View, terminal: &TerminalView) -> bool {
+    let gone = |one: &ParticipantView| one.status == Status::Gone;
+    !terminal.mine && terminal.open && participant(view, &terminal.host).is_some_and(gone)
+}
+
+/// Whether the session has no other member, so that nothing waits for anybody.
+fn is_alone(view: &View) -> bool {
+    matches!(view.phase, Phase::Member { .. }) && view.participants.iter().all(|one| one.me)
+}
+
 /// How it is connected, from long to short.
 pub(super) fn connection(view: &View) -> Vec<String> {
     match &view.connection {
+        ConnectionView::Offline { .. } if is_alone(view) => {
+            vec!["nobody has joined yet".to_owned(), "alone".to_owned()]
+        }
         ConnectionView::Live => vec!["live".to_owned()],
         ConnectionView::CatchingUp { waiting } => {
             vec![
@@ -137,7 +153,7 @@ pub(super) fn connection(view: &View) -> Vec<String> {
 /// What the program waits for while it is offline, from long to short.
 pub(super) fn waits_for(view: &View) -> Vec<String> {
     match &view.connection {
-        ConnectionView::Offline { waits_for, .. } if !waits_for.is_empty() => {
+        ConnectionView::Offline { waits_for, .. } if !waits_for.is_empty() && !is_alone(view) => {
             let waits_for = text::shown(waits_for);
             vec![
                 format!(": {waits_for}"),
@@ -196,6 +212,19 @@ mod tests {
     use super::*;
     use crate::engine::time::{Mono, Wall};
     use crate::ui::sample;
+
+    #[test]
+    fn who_is_alone_waits_for_nothing() {
+        let mut view = sample::host_view();
+        view.connection = ConnectionView::Offline {
+            waiting: 4,
+            waits_for: "for somebody to join".to_owned(),
+        };
+        assert_eq!(connection(&view)[0], "offline, 4 waiting");
+        view.participants.retain(|one| one.me);
+        assert_eq!(connection(&view)[0], "nobody has joined yet");
+        assert_eq!(waits_for(&view), Vec::<String>::new());
+    }
 
     #[test]
     fn who_has_the_name_of_another_is_told_by_the_key() {

@@ -142,12 +142,12 @@ fn chat_people_and_help_are_a_key_away() {
     }
     cleo.presses(&["Escape"]);
     bob.commands("?");
-    bob.shows("ask for control, or give it back");
+    bob.shows("ask for control; again");
     bob.presses(&["Escape"]);
-    bob.hides("ask for control, or give it back");
+    bob.hides("ask for control; again");
     host.commands("?");
     host.shows("stop the session for everybody");
-    host.shows("collab-p2p join cp2p1");
+    host.shows("collab-p2p join 'cp2p1");
     host.presses(&["Escape"]);
 }
 
@@ -162,6 +162,7 @@ fn each_way_out_leaves_the_pane_as_it_was() {
 
     bob.commands("d");
     is_as_before(&bob, "resume");
+    panics_once_resumed(&bob, "read-only");
     bob.starts("resume --no-mdns");
     bob.shows("read-only");
     bob.commands("x");
@@ -199,6 +200,7 @@ fn a_host_that_ends_by_its_key_or_a_signal_leaves_its_pane_as_it_was() {
     nix::sys::signal::kill(pid_in(&machine, &host), nix::sys::signal::Signal::SIGTERM).unwrap();
     is_as_before(&host, "$");
     bob.shows_within("This terminal has ended", Duration::from_secs(10));
+    panics_once_resumed(&host, "you type");
     host.starts("resume --no-mdns");
     host.shows("you type");
     bob.runs("");
@@ -207,6 +209,16 @@ fn a_host_that_ends_by_its_key_or_a_signal_leaves_its_pane_as_it_was() {
     is_as_before(&host, "$");
     is_as_before(&bob, "$");
     is_as_before(&cleo, "$");
+}
+
+/// Resumes and brings the full screen to a panic, which must put the pane back.
+fn panics_once_resumed(pane: &Pane, shown: &str) {
+    pane.runs("clear; export COLLAB_P2P_LAB_PANIC='#'");
+    pane.starts("resume --no-mdns");
+    pane.shows(shown);
+    pane.types("#");
+    is_as_before(pane, "the lab has asked for this");
+    pane.runs("unset COLLAB_P2P_LAB_PANIC");
 }
 
 /// The process of a person's node.

@@ -131,6 +131,23 @@ fn multicast_dns_alone_leads_to_the_host() {
 }
 
 #[test]
+fn a_session_nearby_does_not_change_why_a_join_failed() {
+    let lan = Lan::new();
+    let mut gone = lan.share(&[]);
+    gone.is_killed();
+    let nearby = lan.share(&[]);
+    let before = ["ip", "netns", "exec", &lan.space("b")];
+    let bob = lan.bob.user("bartholomew").started_by(&before);
+
+    let words = ["join", "--headless", "--timeout", "4s", &gone.ticket()];
+    bob.refused(&words, 5, "peer-unreachable");
+
+    let met = bob.spawns(&["join", "--headless", "--json", &nearby.ticket()]);
+    nearby.finds("bartholomew", "here", Duration::from_secs(10));
+    drop(met);
+}
+
+#[test]
 fn addresses_alone_lead_to_the_host() {
     let lan = Lan::new();
     let ada = lan.share(&["--no-mdns"]);

@@ -5,7 +5,7 @@
 //! connection is gone keeps the lease for [`LEASE_ORPHAN_S`] seconds, enough for a change of address and too
 //! short to be in anybody's way; the host's person never has to wait for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,9 +18,9 @@ use super::{
 };
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    CONTROL_PROMPT_S, CONTROL_PROMPTS_MAX, LEASE_AUTO_PAUSE_MS, LEASE_AUTO_S, LEASE_DEFAULT_S,
-    LEASE_ENDINGS_MAX, LEASE_ORPHAN_S, LEASE_S_MAX, LEASE_S_MIN, PERSON_INPUT_BYTES_MAX,
-    PTY_ANSWER_BYTES_MAX,
+    CONTROL_PROMPT_S, CONTROL_PROMPTS_MAX, CONTROL_QUESTIONS_PER_MINUTE_MAX, LEASE_AUTO_PAUSE_MS,
+    LEASE_AUTO_S, LEASE_DEFAULT_S, LEASE_ENDINGS_MAX, LEASE_ORPHAN_S, LEASE_S_MAX, LEASE_S_MIN,
+    PERSON_INPUT_BYTES_MAX, PTY_ANSWER_BYTES_MAX,
 };
 use crate::engine::time::Mono;
 
@@ -262,6 +262,8 @@ pub struct LeaseHost {
     /// Questions put to the person so far.
     asked: u64,
     requests: BTreeMap<MemberId, Request>,
+    /// When each member's requests came before the person in the last minute.
+    questions: BTreeMap<MemberId, VecDeque<Mono>>,
     orders: BTreeMap<MemberId, PendingOrder>,
     agreed: BTreeSet<MemberId>,
     queue: PtyQueue,
@@ -347,6 +349,7 @@ impl LeaseHost {
             attached: BTreeMap::new(),
             asked: 0,
             requests: BTreeMap::new(),
+            questions: BTreeMap::new(),
             orders: BTreeMap::new(),
             agreed: BTreeSet::new(),
             queue: PtyQueue::default(),
@@ -637,6 +640,10 @@ impl LeaseHost {
                 self.set_answer(from, Answer::Recorded);
                 self.repeat_answer(from, at.now, out);
             }
+            Judgement::Ask if !self.may_question(from, at.now) => {
+                self.set_answer(from, Answer::Denied(Denial::Busy));
+                self.repeat_answer(from, at.now, out);
+            }
             Judgement::Ask => {
                 self.asked += 1;
                 self.requests.insert(
@@ -674,6 +681,21 @@ impl LeaseHost {
             None | Some(_) if self.is_full_of_requests(&from) => Judgement::Deny(Denial::Busy),
             None | Some(_) => Judgement::Ask,
         }
+    }
+
+    /// Counts a question to the person, unless this member has put enough of them in the last minute: who takes
+    /// each back and asks anew would otherwise have the person look up without end.
+    fn may_question(&mut self, from: MemberId, now: Mono) -> bool {
+        self.questions.retain(|_, asked| {
+            asked.retain(|at| *at + Duration::from_secs(60) > now);
+            !asked.is_empty()
+        });
+        let asked = self.questions.entry(from).or_default();
+        let may = asked.len() < CONTROL_QUESTIONS_PER_MINUTE_MAX;
+        if may {
+            asked.push_back(now);
+        }
+        may
     }
 
     fn is_full_of_requests(&self, from: &MemberId) -> bool {

@@ -253,6 +253,12 @@ impl InputSender {
             .map(|held| (held.number, self.held_until.since(now)))
     }
 
+    /// Bytes typed that the host has not confirmed.
+    pub fn unconfirmed(&self) -> u64 {
+        let bytes = self.held.as_ref().map_or(0, |held| held.bytes.len());
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
     /// Whether a request waits for the host's person.
     pub fn is_asking(&self) -> bool {
         self.wish.as_ref().is_some_and(|wish| !wish.first_key)

@@ -260,6 +260,25 @@ impl Timeline {
             .map(|(_, message)| message)
     }
 
+    /// Messages that stand after the one place and before the other, oldest first.
+    pub fn between(
+        &self,
+        after: Option<Place>,
+        before: Option<Place>,
+    ) -> impl DoubleEndedIterator<Item = &Arc<ChatMessage>> {
+        let nothing = matches!((after, before), (Some(after), Some(before)) if after >= before);
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let last = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (!nothing).then(|| self.by_place.range((first, last)));
+        range.into_iter().flatten().map(|(_, message)| message)
+    }
+
+    /// The place after everything stamped at this time.
+    pub fn end_of(wall: Wall) -> Place {
+        let tick = u32::MAX;
+        (Stamp { wall, tick }, MemberId([u8::MAX; 32]), u64::MAX)
+    }
+
     /// Messages stamped at this time or later, oldest first.
     pub fn since(&self, wall: Wall) -> impl DoubleEndedIterator<Item = &Arc<ChatMessage>> {
         let first = (Stamp { wall, tick: 0 }, MemberId([0; 32]), 0);

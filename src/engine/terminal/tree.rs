@@ -491,6 +491,74 @@ mod tests {
     }
 
     #[test]
+    fn a_complaint_about_who_is_no_child_moves_nobody_and_is_not_kept() {
+        let mut server = Server::default();
+        let mut out = Vec::new();
+        for number in 0..8 {
+            server.attach(StreamId(number), member(number), None, None, &mut out);
+        }
+        out.clear();
+
+        for stranger in 20..120 {
+            let failed = Some(member(stranger));
+            server.attach(StreamId(9), member(9), None, failed, &mut out);
+        }
+
+        let children: Vec<MemberId> = (0..8).map(member).collect();
+        let referred = |serve: &Serve| *serve == Serve::Refer(StreamId(9), children.clone());
+        assert!(out.len() == 100 && out.iter().all(referred), "{out:?}");
+        assert!(server.complaints.is_empty());
+    }
+
+    #[test]
+    fn of_all_children_only_the_one_complained_about_is_moved() {
+        for bad in 0..8 {
+            let mut server = Server::default();
+            let mut out = Vec::new();
+            for number in 0..8 {
+                server.attach(StreamId(number), member(number), None, None, &mut out);
+            }
+
+            server.attach(StreamId(9), member(9), None, Some(member(bad)), &mut out);
+
+            let stay: Vec<u64> = (0..8).filter(|number| *number != bad).chain([9]).collect();
+            let stay: Vec<StreamId> = stay.into_iter().map(StreamId).collect();
+            assert_eq!(server.streams(), stay);
+        }
+    }
+
+    #[test]
+    fn a_complaint_is_over_when_its_child_is_gone() {
+        for moved in [true, false] {
+            let mut server = Server::default();
+            let mut out = Vec::new();
+            for number in 0..8 {
+                server.attach(StreamId(number), member(number), None, None, &mut out);
+            }
+            if moved {
+                // Child 3 is moved at the word of 9; a place becomes free, and it comes back.
+                server.attach(StreamId(9), member(9), None, Some(member(3)), &mut out);
+                server.closed(StreamId(0));
+            } else {
+                // There is room, so the complaint moves nobody; child 3 goes by itself, and comes back.
+                server.closed(StreamId(0));
+                server.attach(StreamId(9), member(9), None, Some(member(3)), &mut out);
+                server.closed(StreamId(3));
+            }
+            server.attach(StreamId(30), member(3), None, None, &mut out);
+            assert_eq!(server.streams().len(), 8);
+
+            server.attach(StreamId(40), member(40), None, Some(member(5)), &mut out);
+
+            assert!(
+                server.serves(StreamId(30)),
+                "what was said of it before is over"
+            );
+            assert!(!server.serves(StreamId(5)));
+        }
+    }
+
+    #[test]
     fn nothing_is_sent_to_a_child_whose_link_is_full() {
         let mut server = Server::default();
         let mut out = Vec::new();

@@ -5,7 +5,7 @@ use crate::engine::capability::Role;
 use crate::engine::command::Pointer;
 use crate::engine::ids::InviteId;
 use crate::engine::time::Wall;
-use crate::engine::view::{ConnectionView, InviteView, Notice, What};
+use crate::engine::view::{ConnectionView, InviteView, Notice, Phase, What};
 use crate::ui::paint::Picture;
 use crate::ui::sample::{self, NOW, TERMINAL};
 use crate::ui::viewport::tests::{rows, screen};
@@ -238,6 +238,72 @@ fn control_is_given_to_nobody_but_whom_the_card_has_named() {
 }
 
 #[test]
+fn a_pane_whose_keys_go_to_the_shell_says_so() {
+    let mut host = Person::host();
+    host.types(b"\x1dc");
+    assert!(host.text().contains("Enter sends"), "{}", host.text());
+    host.types(b"\t");
+    assert!(
+        host.text().contains("shell has the keys · Ctrl-] c back"),
+        "{}",
+        host.text()
+    );
+    assert!(!host.text().contains("Enter sends"), "{}", host.text());
+    host.types(b"\x1dc");
+    assert!(host.text().contains("Enter sends"), "{}", host.text());
+}
+
+#[test]
+fn what_was_said_before_somebody_joined_is_no_news() {
+    let mut view = sample::view();
+    let member = view.phase.clone();
+    view.phase = Phase::Joining {
+        waits_for: String::new(),
+    };
+    view.connection = ConnectionView::CatchingUp { waiting: 2 };
+    let mut viewer = Person::with(view, UiOptions::default());
+    viewer.learns(|view| {
+        view.phase = member;
+        view.messages_total = 7;
+    });
+    assert!(
+        !viewer.status().contains("new in chat"),
+        "{}",
+        viewer.status()
+    );
+
+    viewer.learns(|view| view.connection = ConnectionView::Live);
+    viewer.learns(|view| view.messages_total = 8);
+    assert!(viewer.status().contains("1 new"), "{}", viewer.status());
+}
+
+#[test]
+fn a_request_is_taken_back_by_the_key_that_made_it() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| view.terminals[0].control.requested = true);
+    assert_eq!(viewer.asks(b"\x1dr"), [control(ControlCommand::Release)]);
+}
+
+#[test]
+fn while_the_host_is_away_the_row_says_so_and_counts_the_keys_that_are_not_confirmed() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.terminals[0].control.mine = true;
+        view.terminals[0].control.unconfirmed = 3;
+    });
+    assert!(
+        viewer.status().starts_with(" you type "),
+        "{}",
+        viewer.status()
+    );
+
+    viewer.learns(|view| view.participants[1].status = crate::engine::view::Status::Gone);
+    let status = viewer.status();
+    assert!(status.starts_with(" 3 bytes not confirmed "), "{status}");
+    assert!(status.contains("bob is away: old picture"), "{status}");
+}
+
+#[test]
 fn who_types_without_control_is_told_once_and_again_after_losing_it() {
     let mut viewer = Person::viewer();
     viewer.types(b"a");
@@ -453,6 +519,18 @@ fn the_newest_usable_ticket_is_copied() {
         ];
     });
     assert_eq!(host.types(b"\x1dy"), [Action::Copy("cp2p1b".into())]);
+    assert!(
+        host.status().contains("the viewer ticket"),
+        "{}",
+        host.status()
+    );
+
+    host.app.share_block = vec!["    collab-p2p join cp2p1a".to_owned()];
+    assert_eq!(
+        host.types(b"\x1dy"),
+        [Action::Copy("cp2p1a".into())],
+        "the one that the person sees"
+    );
 }
 
 #[test]
