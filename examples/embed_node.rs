@@ -34,12 +34,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let state = std::env::temp_dir().join(format!("collab-p2p-embed-{}", std::process::id()));
 
     let running = node::share(settings(state.clone())?, what(argv)).await?;
-    let view = running.handle.view();
-    let mine = view
-        .invites
-        .iter()
-        .find(|invite| Some(invite.id) == running.invite);
-    let ticket = mine
+    let ticket = running
+        .invite
+        .as_ref()
         .and_then(|invite| invite.ticket.clone())
         .unwrap_or_default();
     println!("{ticket}");

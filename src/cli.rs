@@ -22,13 +22,16 @@ mod share;
 mod typing;
 mod values;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
+use crate::engine::error::Code;
 
 /// Share a live terminal peer to peer: no server, read-only by default, end-to-end encrypted.
 #[derive(Debug, Parser)]
@@ -47,11 +50,15 @@ pub struct Cli {
     command: Command,
 }
 
+/// The heading of flags that every command takes.
+const GLOBAL: &str = "Global options";
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The session meant: its title, or its id (6 characters suffice)
     #[arg(
+        help_heading = GLOBAL,
         short = 's',
         long,
         global = true,
@@ -60,34 +67,34 @@ pub(crate) struct Global {
     )]
     session: Option<String>,
     /// The terminal meant, by id (6 characters suffice) or title
-    #[arg(short = 't', long = "term", global = true, value_name = "TERM")]
+    #[arg(help_heading = GLOBAL, short = 't', long = "term", global = true, value_name = "TERM")]
     terminal: Option<String>,
     /// The member meant, where one folder runs several of a session
-    #[arg(long, global = true, value_name = "NAME|ID")]
+    #[arg(help_heading = GLOBAL, long, global = true, value_name = "NAME|ID")]
     member: Option<String>,
     /// Print JSON: one value, or one value a line when following
-    #[arg(long, global = true)]
+    #[arg(help_heading = GLOBAL, long, global = true)]
     json: bool,
     /// Say less on stderr
-    #[arg(short = 'q', long, global = true)]
+    #[arg(help_heading = GLOBAL, short = 'q', long, global = true)]
     quiet: bool,
     /// Log more (-vv, -vvv: even more)
-    #[arg(short = 'v', long, global = true, action = clap::ArgAction::Count)]
+    #[arg(help_heading = GLOBAL, short = 'v', long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Colours
-    #[arg(long, global = true, value_enum, default_value_t = ColourWhen::Auto, value_name = "WHEN")]
+    #[arg(help_heading = GLOBAL, long, global = true, value_enum, default_value_t = ColourWhen::Auto, value_name = "WHEN")]
     color: ColourWhen,
     /// Never ask anything
-    #[arg(long, global = true, env = "COLLAB_P2P_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(help_heading = GLOBAL, long, global = true, env = "COLLAB_P2P_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
     no_input: bool,
     /// Answer yes where deleting asks
-    #[arg(long, global = true)]
+    #[arg(help_heading = GLOBAL, long, global = true)]
     yes: bool,
     /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", env = "COLLAB_P2P_CONFIG")]
+    #[arg(help_heading = GLOBAL, long, global = true, value_name = "FILE", env = "COLLAB_P2P_CONFIG")]
     config: Option<PathBuf>,
     /// Keep state, sockets and logs here
-    #[arg(long, global = true, value_name = "DIR", env = "COLLAB_P2P_STATE_DIR")]
+    #[arg(help_heading = GLOBAL, long, global = true, value_name = "DIR", env = "COLLAB_P2P_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
 
@@ -159,23 +166,92 @@ pub fn main() -> i32 {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of the library, told apart only where we act on them"
+)]
 fn usage(error: &clap::Error, json: bool) -> i32 {
-    use crate::engine::error::Code;
     if !error.use_stderr() {
         // Help and version go to stdout as clap writes them.
         drop(error.print());
         return 0;
     }
     let text = error.render().to_string();
-    let message = text
-        .trim_start_matches("error: ")
-        .split("\n\n")
-        .next()
-        .unwrap_or_default();
-    let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
-    let error = CliError::new(Code::Usage, message);
-    error.print(json);
-    error.exit_code()
+    let told = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            if !json {
+                let commands = commands_of(&help_of(error).unwrap_or(text));
+                // With stderr closed nobody can be told.
+                drop(std::io::stderr().write_all(commands.as_bytes()));
+            }
+            CliError::new(Code::Usage, "no command was given")
+                .with_help("`collab-p2p COMMAND --help` tells what a command does and takes")
+        }
+        _ => {
+            let message = text
+                .trim_start_matches("error: ")
+                .split("\n\n")
+                .next()
+                .unwrap_or_default();
+            let message = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+            let told = CliError::new(Code::Usage, message);
+            match hint(error, &text) {
+                Some(hint) => told.with_help(hint),
+                None => told,
+            }
+        }
+    };
+    told.print(json);
+    told.exit_code()
+}
+
+/// The help of the command that lacks another one.
+fn help_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(words)) = error.get(ContextKind::InvalidSubcommand) else {
+        return None;
+    };
+    let mut command = Cli::command();
+    command.build();
+    for word in words.split_whitespace().skip(1) {
+        command = command.find_subcommand(word)?.clone();
+    }
+    Some(command.render_help().to_string())
+}
+
+/// Of a help text, how it is used and which commands there are.
+fn commands_of(help: &str) -> String {
+    let wanted = |part: &&str| part.starts_with("Usage:") || part.starts_with("Commands:");
+    let parts: Vec<&str> = help.split("\n\n").filter(wanted).collect();
+    format!("{}\n\n", parts.join("\n\n"))
+}
+
+/// What was probably meant.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "kinds of the library, told apart only where we act on them"
+)]
+fn hint(error: &clap::Error, text: &str) -> Option<String> {
+    let kinds = [
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedValue,
+    ];
+    let first = |value: &ContextValue| match value {
+        ContextValue::String(one) => Some(one.clone()),
+        ContextValue::Strings(several) => several.first().cloned(),
+        _ => None,
+    };
+    let near = kinds
+        .iter()
+        .find_map(|kind| error.get(*kind).and_then(first));
+    if let Some(near) = near {
+        return Some(format!(
+            "did you mean `{near}`? `collab-p2p --help` lists commands and flags"
+        ));
+    }
+    let share =
+        text.contains("Usage: collab-p2p share") && error.kind() == ErrorKind::UnknownArgument;
+    share.then(|| "a command to share comes after `--`: `collab-p2p share -- CMD`".to_owned())
 }
 
 fn run(cli: Cli) -> Result<i32, CliError> {
@@ -212,8 +288,9 @@ fn run(cli: Cli) -> Result<i32, CliError> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| CliError::new(crate::engine::error::Code::Failure, error.to_string()))?;
+        .map_err(|error| CliError::new(Code::Failure, error.to_string()))?;
     let code = runtime.block_on(dispatch(&context, cli.command));
+    let code = code.map_err(|error| logging::pointed_at(&context, error));
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
     code
 }

@@ -45,6 +45,7 @@ mod picture;
 mod stage;
 mod terminals;
 mod viewed;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,9 @@
 //! The command line itself: help names what there is and no more, settings come from where they should, and
 //! scripts get what they can rely on.
 
+use nix::sys::signal::Signal;
+
+use crate::harness::window::Window;
 use crate::harness::{Machine, Spawned, finish};
 
 /// The commands that exist; INTERFACES names more, which are not due yet.
@@ -135,7 +138,7 @@ fn settings_are_listed_with_their_origin_and_mistakes_are_named() {
 
     std::fs::write(&path, "[share]\nrole = \"king\"\n").unwrap();
     let why = user.refused(&["config", "check"], 8, "config-broken");
-    assert!(why.contains("share.role"), "{why}");
+    assert!(why.contains("line 2: share.role"), "{why}");
     user.refused(&["share", "--headless", "--", "cat"], 8, "config-broken");
     std::fs::write(&path, "[share\n").unwrap();
     user.refused(&["list"], 8, "config-broken");
@@ -297,4 +300,101 @@ fn the_api_describes_itself_and_answers_in_the_promised_shapes() {
     );
     assert_eq!(ada.asks("GET", "/api/v1/nothing", &nothing).0, 404);
     assert_eq!(ada.asks("DELETE", "/api/v1/messages", &nothing).0, 405);
+}
+
+#[test]
+fn stopped_and_ended_sessions_are_listed_by_title_name_role_and_member() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &["--title", "first"], &["cat"]);
+    let mut bob = machine.join("bob", &ada.ticket());
+    let editor = ada.does(&["invite", "create", "--role", "editor", "--accept"]);
+    let mut cleo = bob.user.starts(&[
+        "join",
+        "--headless",
+        "--json",
+        "--no-mdns",
+        "--name",
+        "cleo",
+        editor.trim(),
+    ]);
+    cleo.does(&["--member", "cleo", "leave"]);
+    assert_eq!(cleo.ends(), 0);
+    for node in [&mut bob, &mut ada] {
+        assert_eq!(node.gets(Signal::SIGTERM), 143);
+    }
+
+    let list = bob.json(&["list"]);
+    let [stopped, ended] = crate::harness::items(&list) else {
+        panic!("{list}")
+    };
+    let told = |one: &serde_json::Value| {
+        ["title", "name", "role", "member"].map(|key| one[key].as_str().unwrap().to_owned())
+    };
+    assert!(list["items"].is_array(), "as the API says it: {list}");
+    assert_eq!(told(stopped), ["first", "bob", "viewer", &bob.member()]);
+    assert_eq!(told(ended), ["first", "cleo", "editor", &cleo.member()]);
+    assert_eq!(
+        (&stopped["ended"], &ended["ended"]),
+        (&false.into(), &true.into())
+    );
+    let text = bob.does(&["list"]);
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0][..6],
+        ["SESSION", "TITLE", "MEMBER", "NAME", "ROLE", "STATE"]
+    );
+    let member = &bob.member()[..10];
+    assert_eq!(rows[1][1..6], ["first", member, "bob", "viewer", "stopped"]);
+    assert_eq!(rows[2][5], "ended");
+}
+
+#[test]
+fn watching_redraws_a_window_and_appends_to_a_pipe_with_the_time() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    // A reader that goes away ends it.
+    let script = "\"$0\" who --watch | head -6";
+    let mut piped = std::process::Command::new("sh");
+    piped
+        .args(["-c", script])
+        .arg(crate::harness::program())
+        .env_clear()
+        .envs(ada.env());
+    let piped = finish(piped, b"");
+    let lines: Vec<&str> = piped.out.lines().collect();
+    assert_eq!(lines.len(), 6, "{piped:?}");
+    let window = Window::open(&ada, &["who", "--watch"], (80, 24));
+
+    for at in [0, 3] {
+        assert!(lines[at].starts_with("-- 20"), "{lines:?}");
+        assert!(lines[at + 1].starts_with("ID"), "{lines:?}");
+        assert!(lines[at + 2].contains("ada"), "{lines:?}");
+    }
+    window.shows("ada (me)");
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    let heads = window
+        .rows()
+        .iter()
+        .filter(|row| row.starts_with("ID"))
+        .count();
+    assert_eq!(heads, 1, "{:?}", window.rows());
+}
+
+#[test]
+fn a_person_at_a_terminal_reads_what_a_new_ticket_gives() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    let mut window = Window::open(&ada, &["invite", "create", "--role", "editor"], (400, 24));
+
+    assert_eq!(window.ends(), 0);
+    window.shows("joins as editor, until 20");
+    window.shows("collab-p2p join cp2p1");
+    let piped = ada.run(&["invite", "create"]);
+    assert!(piped.out.starts_with("cp2p1"), "{}", piped.out);
+    assert_eq!((piped.out.lines().count(), piped.err.as_str()), (1, ""));
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use collab_p2p::engine::limits::PEER_DEAD;
+use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 
 use crate::harness::{Machine, Node, SOON, eventually};
@@ -291,4 +292,86 @@ fn a_whole_megabyte_is_typed_in_order_and_once() {
     let answer: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(answer["bytes"], text.len());
     tapped.got(&text);
+}
+
+#[test]
+fn who_has_control_is_told_with_the_time_that_is_left() {
+    let tapped = Tapped::shared(&[]);
+    let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
+
+    let granted = ada.run(&["control", "grant", "bob", "--for", "10m"]);
+
+    assert!(
+        granted
+            .err
+            .starts_with("bob has control, for another 9 min ")
+            || granted
+                .err
+                .starts_with("bob has control, for another 10 min"),
+        "{}",
+        granted.err
+    );
+    bob.finds_control("bob has control");
+    let status = ada.does(&["control", "status"]);
+    assert!(status.contains("for another 9 min "), "{status}");
+}
+
+#[test]
+fn giving_back_or_asking_for_control_says_what_is_so() {
+    let tapped = Tapped::shared(&[]);
+    let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
+    let says = |words: &[&str]| {
+        let ran = bob.run(words);
+        assert_eq!(ran.code, 0, "{}", ran.err);
+        ran.err
+    };
+
+    assert!(says(&["control", "release"]).contains("you do not have control"));
+    assert!(says(&["control", "request"]).contains("the host is asked"));
+    ada.finds_asking("bob");
+    assert!(says(&["control", "release"]).contains("withdrawn"));
+    ada.does(&["control", "grant", "bob"]);
+    bob.finds_control("bob has control");
+    assert!(says(&["control", "request"]).contains("you have control already"));
+    assert!(says(&["control", "request", "--wait"]).contains("you have control already"));
+    assert_eq!(says(&["control", "release"]), "control is given back\n");
+}
+
+#[test]
+fn a_lock_is_told_by_name_and_with_how_it_ends() {
+    let tapped = Tapped::shared(&[]);
+    let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
+    ada.does(&["control", "grant", "bob"]);
+    bob.finds_control("bob has control");
+    ada.does(&["control", "lock"]);
+    bob.finds_control("nobody has control; input is locked");
+
+    let host = ada.run(&["control", "grant", "bob"]);
+    let guest = bob.run(&["control", "request"]);
+
+    assert_eq!(
+        host.is_refusal(4, "lease-not-held"),
+        "input is locked by you"
+    );
+    let by = format!("input is locked by ada (key {})", &ada.member()[..10]);
+    assert_eq!(guest.is_refusal(4, "lease-not-held"), by);
+    for ran in [host, guest] {
+        assert!(ran.err.contains("control unlock"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn keys_that_were_not_confirmed_in_time_are_said_to_be_perhaps_written() {
+    let tapped = Tapped::shared(&[]);
+    let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
+    ada.does(&["control", "grant", "bob"]);
+    bob.finds_control("bob has control");
+    bob.does(&["type", "--enter"]);
+
+    kill(ada.pid(), Signal::SIGSTOP).unwrap();
+    let ran = bob.run(&["type", "x", "--timeout", "1s"]);
+    kill(ada.pid(), Signal::SIGCONT).unwrap();
+
+    ran.is_refusal(5, "timed-out");
+    assert!(ran.err.contains("may have been written"), "{}", ran.err);
 }

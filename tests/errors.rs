@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Machine, Ran, User};
+use nix::sys::signal::Signal;
+
+use crate::harness::{Machine, Node, Ran, User};
 
 /// A ticket that is good, of a host that still runs.
 fn with_a_ticket(test: impl Fn(&User, &str)) {
@@ -108,7 +110,7 @@ fn a_host_that_is_away_is_told_within_the_time_given() {
     );
     let ran = guest.run(&words);
     assert!(
-        ran.err.contains("waiting"),
+        ran.err.contains("waiting: "),
         "after a second it says what it waits for: {}",
         ran.err
     );
@@ -307,4 +309,186 @@ fn a_port_in_use_is_told() {
         "cat",
     ];
     ada.refused(&words, 1, "listen-failed");
+}
+
+/// Memberships in a user's folder, whatever their state.
+fn memberships(user: &User) -> usize {
+    crate::harness::items(&user.json(&["list"])).len()
+}
+
+#[test]
+fn a_share_that_could_not_begin_leaves_no_session() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    std::fs::write(ada.home().join("t"), "mine").unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    let share = |flags: &[&str]| {
+        let words = ["share", "--headless", "--no-mdns"];
+        ada.run(&[&words[..], flags, &["--", "cat"]].concat())
+    };
+
+    share(&["--ticket-file", "t"]).is_refusal(1, "file-exists");
+    share(&["--listen", &addr, "--ticket-file", "new"]).is_refusal(1, "listen-failed");
+
+    assert_eq!(memberships(&ada), 0);
+    assert!(!ada.home().join("new").exists());
+}
+
+#[test]
+fn a_join_that_is_interrupted_while_it_waits_for_a_person_leaves_no_membership() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--ask"], &["cat"]);
+    let guest = machine.user("guest");
+    let words = ["join", "--headless", "--no-mdns", &ada.ticket()];
+    let waiting = guest.spawns(&words);
+    crate::harness::eventually("ada is asked", crate::harness::SOON, || {
+        let (_, approvals) = ada.asks("GET", "/api/v1/approvals", &serde_json::Value::Null);
+        let asked = !crate::harness::items(&approvals).is_empty();
+        asked.then_some(()).ok_or_else(|| approvals.to_string())
+    });
+
+    let ran = waiting.gets(Signal::SIGINT);
+
+    assert_eq!(ran.code, 130, "{}", ran.err);
+    assert_eq!(memberships(&guest), 0);
+    guest.refused(&["resume", "--headless"], 3, "no-session");
+}
+
+/// One user's nodes `bob` and `cleo` in ada's session `demo`.
+fn two_of_one_folder(machine: &Machine) -> (Node, [Node; 2]) {
+    let ada = machine.share("ada", &["--title", "demo"], &["cat"]);
+    let user = machine.user("both");
+    let both = ["bob", "cleo"].map(|name| {
+        let words = ["join", "--headless", "--json", "--no-mdns", "--name", name];
+        user.starts(&[&words[..], &[&ada.ticket()]].concat())
+    });
+    (ada, both)
+}
+
+#[test]
+fn where_one_folder_runs_several_members_of_a_session_one_is_named_by_member() {
+    let machine = Machine::new();
+    let (_ada, both) = two_of_one_folder(&machine);
+
+    for flags in [&[][..], &["-s", "demo"]] {
+        let ran = both[0].run(&[flags, &["who"]].concat());
+        let why = ran.is_refusal(6, "which-session");
+        assert!(why.contains("as bob") && why.contains("as cleo"), "{why}");
+        assert!(why.contains("members of one session"), "{why}");
+        assert!(ran.err.contains("--member"), "{}", ran.err);
+        assert!(!ran.err.contains("with -s"), "{}", ran.err);
+    }
+    let me = |member: &str| both[0].json(&["--member", member, "status"])["session"]["me"].clone();
+    assert_eq!(me("bob")["id"], both[0].ready["member"]);
+    assert_eq!(me(&both[1].member()[..10])["name"], "cleo");
+}
+
+#[test]
+fn resume_goes_on_with_the_member_that_is_named() {
+    let machine = Machine::new();
+    let (_ada, [mut bob, mut cleo]) = two_of_one_folder(&machine);
+    let user = bob.user.clone();
+    assert_eq!(bob.gets(Signal::SIGTERM), 143);
+    assert_eq!(cleo.gets(Signal::SIGTERM), 143);
+
+    let ran = user.run(&["resume", "demo", "--headless"]);
+    let why = ran.is_refusal(6, "which-session");
+    assert!(why.contains("bob") && why.contains("cleo"), "{why}");
+    assert!(ran.err.contains("help: name one with --member"), "{why}");
+    user.refused(
+        &["resume", "--headless", "--member", "eve"],
+        3,
+        "no-session",
+    );
+    let words = ["resume", "--headless", "--json", "--no-mdns", "--member"];
+    let resumed = user.starts(&[&words[..], &["bob"]].concat());
+
+    assert_eq!(resumed.ready["member"], bob.ready["member"]);
+    let again = [&words[..], &["bob"]].concat();
+    user.run(&again).is_json_refusal(8, "state-locked");
+}
+
+#[test]
+fn a_verb_on_a_stopped_membership_names_resume() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &["--title", "demo"], &["cat"]);
+    assert_eq!(ada.gets(Signal::SIGTERM), 143);
+
+    for words in [&["who"][..], &["-s", "demo", "who"]] {
+        let ran = ada.run(words);
+        ran.is_refusal(3, "no-session");
+        let id = &ada.ready["session"].as_str().unwrap()[..10];
+        let resume = format!("{id} (demo) is stopped here: `collab-p2p resume {id}`");
+        assert!(ran.err.contains(&resume), "{}", ran.err);
+    }
+    let other = ada.run(&["-s", "other", "who"]);
+    other.is_refusal(3, "no-session");
+    assert!(!other.err.contains("resume"), "{}", other.err);
+}
+
+#[test]
+fn what_was_probably_meant_is_named() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    for (words, hint) in [
+        (&["jion", "x"][..], "did you mean `join`?"),
+        (&["share", "--titel", "x"], "did you mean `--title`?"),
+        (&["share", "--control", "aut"], "did you mean `auto`?"),
+        (
+            &["share", "--headless", "true"],
+            "`collab-p2p share -- true`",
+        ),
+        (&["share", "ls", "-l"], "`collab-p2p share -- CMD`"),
+        (&["chat", "hi", "there"], "in quotes"),
+    ] {
+        let ran = ada.run(words);
+        ran.is_refusal(2, "usage");
+        assert!(ran.err.contains(hint), "{words:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn without_a_command_the_commands_are_listed() {
+    let machine = Machine::new();
+
+    let ada = machine.user("ada");
+    let mut elsewhere = ada.command::<&str>(&[]);
+    elsewhere.env("COLLAB_P2P_STATE_DIR", ada.home().join("elsewhere"));
+
+    let bare = [ada.run::<&str>(&[]), crate::harness::finish(elsewhere, b"")];
+    let control = ada.run(&["control"]);
+
+    for (ran, commands) in bare
+        .iter()
+        .map(|ran| (ran, ["share", "join"]))
+        .chain([(&control, ["request", "grant"])])
+    {
+        assert_eq!(ran.is_refusal(2, "usage"), "no command was given");
+        for line in ["Usage: collab-p2p", "Commands:"] {
+            assert!(ran.err.contains(line), "{}", ran.err);
+        }
+        for command in commands {
+            assert!(ran.err.contains(&format!("\n  {command} ")), "{}", ran.err);
+        }
+        assert!(!ran.err.contains("--state-dir"), "{}", ran.err);
+        assert_eq!(ran.out, "");
+    }
+}
+
+#[test]
+fn refusals_say_what_is_so() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    let bob = machine.join("bob", &ada.ticket());
+
+    let why = ada.refused(&["approve", "ben"], 3, "no-approval");
+    assert_eq!(why, "nobody called `ben` waits");
+    let why = bob.refused(&["invite", "create"], 4, "not-permitted");
+    assert_eq!(why, "a viewer cannot make tickets");
+    let why = ada.refused(&["control", "grant", "ben"], 3, "no-participant");
+    assert_eq!(why, "nobody here is called `ben`");
+    let why = ada.refused(&["screen", "ffffff"], 3, "no-terminal-shared");
+    assert!(why.contains("ffffff"), "{why}");
 }

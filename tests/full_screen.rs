@@ -339,3 +339,39 @@ fn a_host_whose_node_is_out_of_reach_is_shown_as_such() {
 
     window.shows_within("offline", Duration::from_secs(10));
 }
+
+#[test]
+fn a_command_that_ends_at_once_gives_a_host_in_a_window_its_status() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    for (script, status) in [("true", 0), ("exit 5", 5), ("kill -9 $$", 137)] {
+        let words = ["share", "--no-mdns", "--return", "--", "sh", "-c", script];
+        let mut window = Window::open(&ada, &words, WINDOW);
+        assert_eq!(window.ends(), status, "{}", window.written());
+    }
+}
+
+#[test]
+fn a_terminal_that_shows_no_full_screen_is_refused_before_anything_is_shared() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    let program = crate::harness::program();
+    let words = [
+        "TERM=dumb",
+        program.to_str().unwrap(),
+        "share",
+        "--no-mdns",
+        "--ticket-file",
+        "ticket",
+        "--",
+        "cat",
+    ];
+
+    let mut window = Window::run(&ada, "env", &words, WINDOW);
+
+    assert_eq!(window.ends(), 2);
+    window.shows("error[no-terminal]");
+    assert!(!window.written().contains("cp2p1"), "{}", window.written());
+    assert!(!ada.home().join("ticket").exists());
+    assert_eq!(crate::harness::items(&ada.json(&["list"])).len(), 0);
+}

@@ -341,3 +341,94 @@ fn invitations_are_made_listed_and_shown() {
     let bob = machine.join("bob", ticket);
     assert_eq!(bob.ready["role"], "editor");
 }
+
+#[test]
+fn a_command_that_ends_at_once_gives_share_its_status() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+
+    for (command, status) in [
+        (&["true"][..], 0),
+        (&["false"], 1),
+        (&["sh", "-c", "exit 5"], 5),
+        (&["sh", "-c", "kill -9 $$"], 137),
+    ] {
+        for form in [&[][..], &["--json"]] {
+            let words = ["share", "--headless", "--no-mdns", "--return"];
+            let ran = ada.run(&[&words[..], form, &["--"], command].concat());
+            assert_eq!(ran.code, status, "{command:?}: {}", ran.err);
+            assert!(ran.out.contains("cp2p1"), "{command:?}: {}", ran.out);
+        }
+    }
+
+    let list = ada.json(&["list"]);
+    let sessions = crate::harness::items(&list);
+    assert_eq!(sessions.len(), 8, "{list}");
+    let ended = |session: &serde_json::Value| session["ended"] == true;
+    assert!(sessions.iter().all(ended), "{list}");
+}
+
+#[test]
+fn an_owner_who_leaves_others_is_told_of_stop() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &[], &["cat"]);
+    let bob = machine.join("bob", &ada.ticket());
+    ada.finds("bob", "here", SOON);
+
+    let left = ada.run(&["leave"]);
+
+    assert_eq!((left.code, ada.ends()), (0, 0), "{}", left.err);
+    assert!(left.err.contains("`stop`"), "{}", left.err);
+    let last = bob.run(&["leave"]);
+    assert_eq!(last.err, "left the session\n");
+}
+
+#[test]
+fn a_host_that_nobody_has_joined_is_told_so() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+
+    let status = ada.does(&["status"]);
+
+    assert!(
+        status.contains("network   nobody has joined yet\n"),
+        "{status}"
+    );
+    let _bob = machine.join("bob", &ada.ticket());
+    eventually("bob is seen", SOON, || {
+        let status = ada.does(&["status"]);
+        (!status.contains("nobody")).then_some(()).ok_or(status)
+    });
+}
+
+#[test]
+fn a_ticket_that_has_ended_is_listed_as_expired() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--expires", "1s"], &["cat"]);
+
+    std::thread::sleep(Duration::from_millis(1_500));
+
+    let list = ada.does(&["invite", "list"]);
+    assert!(list.contains("expired") && !list.contains("open"), "{list}");
+    assert_eq!(ada.json(&["invite", "list"])["items"][0]["open"], false);
+}
+
+#[test]
+fn the_events_of_a_node_begin_without_a_gap_and_name_their_session_to_the_end() {
+    let machine = Machine::new();
+    let mut ada = machine.share("ada", &[], &["cat"]);
+    let mut bob = machine.join("bob", &ada.ticket());
+    bob.says("hello");
+    ada.hears("hello");
+    bob.event("message.posted");
+
+    ada.does(&["stop"]);
+    assert_eq!((ada.ends(), bob.ends()), (0, 0));
+
+    for node in [&ada, &bob] {
+        assert_eq!(node.events("stream.lagged"), [json!(null); 0]);
+        let closed = node.events("session.closed");
+        assert_eq!(closed.len(), 1, "{closed:?}");
+        assert_eq!(closed[0]["session"], ada.ready["session"]);
+    }
+}

@@ -15,8 +15,9 @@ use crate::engine::error::Code;
 /// Say something, or list what was said.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// What to say; `-` reads it from stdin; without it the newest 200 messages are listed
-    text: Option<String>,
+    /// What to say, in quotes; `-` reads it from stdin; without it the newest 200 messages are listed
+    #[arg(value_name = "TEXT", num_args = 0..)]
+    text: Vec<String>,
     /// Go on listing as messages come
     #[arg(long)]
     follow: bool,
@@ -30,8 +31,13 @@ const STDIN_BYTES_MAX: u64 = 16 * 1024 + 1;
 
 /// Sends or lists.
 pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliError> {
+    if args.text.len() > 1 {
+        let message = "what to say is one argument, and several were given";
+        return Err(CliError::new(Code::Usage, message)
+            .with_help("put it in quotes: `collab-p2p chat 'hi there'`"));
+    }
     let found = nodes::one(context).await?;
-    if let Some(said) = &args.text {
+    if let Some(said) = args.text.first() {
         let said = if said == "-" { stdin()? } else { said.clone() };
         let answer = found
             .client
@@ -68,23 +74,24 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
         if event.get("type").and_then(Value::as_str) == Some("message.posted")
             && let Some(message) = event.get("data").and_then(|data| data.get("message"))
             && !listed.contains(&text(message, "id"))
+            && !print(context, message)
         {
-            print(context, message);
+            break;
         }
     }
     Ok(0)
 }
 
-fn print(context: &Context, message: &Value) {
+/// Prints a message. False if nobody reads any more.
+fn print(context: &Context, message: &Value) -> bool {
     if context.output.json {
-        context.output.value(message);
-        return;
+        return context.output.value(message);
     }
     let field = |key: &str| message.get(key).map(shown).unwrap_or_default();
     let time: String = text(message, "time").chars().skip(11).take(8).collect();
     context
         .output
-        .line(&format!("{time} {}: {}", field("name"), field("text")));
+        .line(&format!("{time} {}: {}", field("name"), field("text")))
 }
 
 fn stdin() -> Result<String, CliError> {

@@ -206,7 +206,10 @@ impl Config {
         let at_line = |error: &toml::de::Error| broken(&on_one_line(&text, error));
         let table: toml::Table = text.parse().map_err(|error| at_line(&error))?;
         let file: File = toml::from_str(&text).map_err(|error| at_line(&error))?;
-        check(&file).map_err(|error| broken(&error))?;
+        check(&file).map_err(|(key, error)| match line_of(&text, key) {
+            Some(line) => broken(&format!("line {line}: {error}")),
+            None => broken(&error),
+        })?;
         let (set, warnings) = survey(&table);
         Ok(Self {
             file,
@@ -266,17 +269,32 @@ fn on_one_line(text: &str, error: &toml::de::Error) -> String {
     }
 }
 
-/// Checks the values that have a form of their own.
-fn check(file: &File) -> Result<(), String> {
+/// The line that sets a key, as far as it is written in the usual form under its table's head.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (section, name) = key.split_once('.')?;
+    let mut here = "";
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if let Some(head) = line.strip_prefix('[') {
+            here = head.split(']').next().unwrap_or_default().trim();
+        } else if here == section && line.split('=').next().map(str::trim) == Some(name) {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Checks the values that have a form of their own; the key and what is wrong with its value.
+fn check(file: &File) -> Result<(), (&'static str, String)> {
     one_of("share.role", &file.share.role, &["viewer", "editor"])?;
     one_of("share.ask", &file.share.ask, &["auto", "always", "never"])?;
     one_of("share.control", &file.share.control, &["ask", "auto"])?;
-    values::expiry(&file.share.expires).map_err(|error| format!("share.expires: {error}"))?;
+    values::expiry(&file.share.expires).map_err(|error| wrong("share.expires", &error))?;
     let prefix = file.terminal.prefix.parse::<crate::ui::Prefix>();
-    prefix.map_err(|error| format!("terminal.prefix: {error}"))?;
+    prefix.map_err(|error| wrong("terminal.prefix", &error))?;
     for addr in &file.network.listen {
         addr.parse::<crate::engine::address::Addr>()
-            .map_err(|error| format!("network.listen: {error}"))?;
+            .map_err(|error| wrong("network.listen", &error))?;
     }
     one_of(
         "log.level",
@@ -285,14 +303,16 @@ fn check(file: &File) -> Result<(), String> {
     )
 }
 
-fn one_of(key: &str, value: &str, known: &[&str]) -> Result<(), String> {
+fn wrong(key: &'static str, error: &dyn std::fmt::Display) -> (&'static str, String) {
+    (key, format!("{key}: {error}"))
+}
+
+fn one_of(key: &'static str, value: &str, known: &[&str]) -> Result<(), (&'static str, String)> {
     if known.contains(&value) {
         return Ok(());
     }
-    Err(format!(
-        "{key} is `{value}`, expected one of {}",
-        known.join(", ")
-    ))
+    let known = known.join(", ");
+    Err((key, format!("{key} is `{value}`, expected one of {known}")))
 }
 
 /// The keys that are set, and a warning with a suggestion for each unknown one.
@@ -359,11 +379,21 @@ mod tests {
     }
 
     #[test]
+    fn the_line_of_a_setting_is_found_under_its_own_table() {
+        let text = "# role = 1\n[terminal]\nrole = 2\n [share] # mine\n\n role= \"king\"";
+
+        assert_eq!(line_of(text, "share.role"), Some(6));
+        assert_eq!(line_of(text, "terminal.role"), Some(3));
+        assert_eq!(line_of(text, "share.ask"), None);
+    }
+
+    #[test]
     fn values_that_cannot_be_used_are_refused() {
         for text in [
             "[share]\nrole = \"king\"",
             "[share]\nexpires = \"soon\"",
             "[terminal]\nprefix = \"C-c\"",
+            "[terminal]\nprefix = \"C-h\"",
             "[network]\nlisten = [\"here\"]",
         ] {
             let file: File = toml::from_str(text).unwrap();

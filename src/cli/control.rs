@@ -11,6 +11,7 @@ use crate::cli::output::shown;
 use crate::cli::session::done;
 use crate::cli::{Context, values};
 use crate::engine::error::Code;
+use crate::gateway::json::Time;
 
 /// Ask for, give or take control of a terminal.
 #[derive(Debug, Args)]
@@ -71,19 +72,31 @@ pub(crate) async fn run(context: &Context, args: &ControlArgs) -> Result<i32, Cl
             let who = nodes::who(&found, who).await?;
             let seconds = duration.map(|duration| duration.as_secs());
             let body = json!({"terminal": terminal, "participant": who, "for": seconds});
-            let answer = found.client.post("/api/v1/control/grant", &body).await?;
-            done(context, &answer, "control is granted");
+            let answer = found.client.post("/api/v1/control/grant", &body).await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return Err(unlockable(&found, &terminal, error.into()).await),
+            };
+            let control = state(&found, &terminal).await?;
+            let given = text(&control, "holder") == who;
+            let sentence = given.then(|| holder_line(&control));
+            done(
+                context,
+                &answer,
+                sentence.as_deref().unwrap_or("control is granted"),
+            );
             Ok(0)
         }
         Verb::Release => {
-            simple(
-                context,
-                &found,
-                &terminal,
-                "release",
-                "control is given back",
-            )
-            .await
+            let control = state(&found, &terminal).await?;
+            let sentence = if is(&control, "mine") {
+                "control is given back"
+            } else if is(&control, "requested") {
+                "the request for control is withdrawn"
+            } else {
+                "you do not have control: there is nothing to give back"
+            };
+            simple(context, &found, &terminal, "release", sentence).await
         }
         Verb::Revoke => simple(context, &found, &terminal, "revoke", "control is revoked").await,
         Verb::Take => simple(context, &found, &terminal, "take", "control is taken").await,
@@ -116,6 +129,15 @@ async fn request(
     wait: bool,
     timeout: Duration,
 ) -> Result<i32, CliError> {
+    if is(&state(found, terminal).await?, "mine") {
+        let answer = if wait {
+            json!({"granted": true})
+        } else {
+            json!({})
+        };
+        done(context, &answer, "you have control already");
+        return Ok(0);
+    }
     let mut events = if wait {
         Some(found.client.events().await?)
     } else {
@@ -124,7 +146,11 @@ async fn request(
     let answer = found
         .client
         .post("/api/v1/control/request", &json!({"terminal": terminal}))
-        .await?;
+        .await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(unlockable(found, terminal, error.into()).await),
+    };
     let Some(events) = &mut events else {
         done(context, &answer, "the host is asked");
         return Ok(0);
@@ -159,12 +185,50 @@ async fn request(
 }
 
 async fn decision_in_state(found: &Found, terminal: &str) -> Result<Option<bool>, CliError> {
-    let control = found
-        .client
-        .get(&format!("/api/v1/control?terminal={terminal}"))
-        .await?;
-    let mine = control.get("mine") == Some(&Value::Bool(true));
-    Ok(mine.then_some(true))
+    let control = state(found, terminal).await?;
+    Ok(is(&control, "mine").then_some(true))
+}
+
+/// Who has control of a terminal, who asks, and whether input is locked.
+async fn state(found: &Found, terminal: &str) -> Result<Value, CliError> {
+    let path = format!("/api/v1/control?terminal={terminal}");
+    Ok(found.client.get(&path).await?)
+}
+
+fn is(value: &Value, key: &str) -> bool {
+    value.get(key) == Some(&Value::Bool(true))
+}
+
+/// A refusal for want of control; where input is locked, with who can end that and how.
+pub(crate) async fn unlockable(found: &Found, terminal: &str, error: CliError) -> CliError {
+    let locked = error.code == Code::LeaseNotHeld
+        && state(found, terminal)
+            .await
+            .is_ok_and(|control| is(&control, "locked"));
+    if locked {
+        error.with_help(
+            "the terminal's host ends that: `collab-p2p control unlock`; `collab-p2p chat TEXT` asks for it",
+        )
+    } else {
+        error
+    }
+}
+
+/// Who has control, and for how long.
+fn holder_line(control: &Value) -> String {
+    let holder = control.get("holder_name").map(shown).unwrap_or_default();
+    if holder.is_empty() {
+        return "nobody has control".to_owned();
+    }
+    let ends = control.get("ends_at").and_then(Value::as_str);
+    let left = ends.and_then(Time::parse).map(|Time(end)| {
+        let left = end.0.saturating_sub(crate::node::clock::wall().0);
+        values::span(Duration::from_millis(left))
+    });
+    match left {
+        Some(left) => format!("{holder} has control, for another {left}"),
+        None => format!("{holder} has control"),
+    }
 }
 
 fn decision(event: &Value, terminal: &str, me: &str) -> Option<bool> {
@@ -188,21 +252,13 @@ fn me(found: &Found) -> String {
 }
 
 async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32, CliError> {
-    let control = found
-        .client
-        .get(&format!("/api/v1/control?terminal={terminal}"))
-        .await?;
+    let control = state(found, terminal).await?;
     if context.output.json {
         context.output.value(&control);
         return Ok(0);
     }
-    let holder = control.get("holder_name").map(shown).unwrap_or_default();
-    let line = match holder.as_str() {
-        "" => "nobody has control".to_owned(),
-        holder => format!("{holder} has control"),
-    };
-    let locked = control.get("locked") == Some(&Value::Bool(true));
-    context.output.line(&if locked {
+    let line = holder_line(&control);
+    context.output.line(&if is(&control, "locked") {
         format!("{line}; input is locked")
     } else {
         line
@@ -225,7 +281,11 @@ pub(crate) async fn approve(
 ) -> Result<i32, CliError> {
     let found = nodes::one(context).await?;
     let waiting = found.client.get("/api/v1/approvals").await?;
-    let codes = (Code::NoApproval, Code::WhichParticipant);
+    let codes = (
+        Code::NoApproval,
+        Code::WhichParticipant,
+        "nobody called `{}` waits",
+    );
     let by_member = |approval: &Value| {
         let mut value = approval.clone();
         let member = text(approval, "member");

@@ -105,7 +105,7 @@ pub fn exit_code(code: Code) -> i32 {
 pub fn help(code: Code) -> &'static str {
     match code {
         Code::Failure => {
-            "run the command again with -v and read the log (`collab-p2p config path`)"
+            "run the command again with -v and read log/collab-p2p.log in the state folder"
         }
         Code::Usage => "`collab-p2p --help` lists commands and flags",
         Code::NoTerminal => {
@@ -153,7 +153,9 @@ pub fn help(code: Code) -> &'static str {
         Code::StateLocked => "another process uses this membership; `collab-p2p list` shows it",
         Code::DiskFull => "free some space, then start again; the terminal goes on meanwhile",
         Code::StoreFailed => "check the disk, then start again; nothing unsaved was sent",
-        Code::ConfigBroken => "`collab-p2p config check` names the line",
+        Code::ConfigBroken => {
+            "correct the file (`collab-p2p config path` names it), then try `collab-p2p config check`"
+        }
         Code::VersionMismatch => "use the same version of collab-p2p on both sides",
         Code::Nested => "add --nested if you really want to share from inside a shared shell",
         Code::FileExists => "choose another name, or remove the file",

@@ -1,9 +1,10 @@
 //! What `share`, `join` and `resume` have in common: settings, the local API, the user interface or none, and
 //! the end.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -152,22 +153,23 @@ impl Signals {
 pub(crate) async fn headless(context: &Context, handle: &Handle) -> Result<Attached, CliError> {
     let mut signals = Signals::new()
         .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
-    let printing = async {
-        if context.output.json {
-            print_events(context, handle).await;
-        }
-        std::future::pending::<()>().await;
-    };
     // Nobody is attached here: the person is away until a verb acts.
+    if !context.output.json {
+        return tokio::select! {
+            signal = signals.next() => Ok(Attached::Signal(signal)),
+            reason = handle.stopped() => Ok(Attached::Stopped(reason)),
+        };
+    }
     tokio::select! {
         signal = signals.next() => Ok(Attached::Signal(signal)),
-        reason = handle.stopped() => Ok(Attached::Stopped(reason)),
-        () = printing => Ok(Attached::Gone),
+        // Ends with the node, when its last words are printed.
+        () = print_events(context, handle) => Ok(Attached::Stopped(handle.stopped().await)),
     }
 }
 
 async fn print_events(context: &Context, handle: &Handle) {
-    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall())));
+    let session = handle.view().session.id;
+    let hub = Arc::new(Hub::new(Time(crate::node::clock::wall()), session));
     let mut reader = hub.read(None);
     let collecting = hub.collect(handle.clone(), handle.events());
     let printing = async {
@@ -178,6 +180,25 @@ async fn print_events(context: &Context, handle: &Handle) {
         }
     };
     tokio::join!(collecting, printing);
+}
+
+/// Checks that there is a terminal for a full screen, before anything is made or printed.
+pub(crate) fn full_screen(context: &Context) -> Result<(), CliError> {
+    let refused = |why: &str| {
+        let message = format!("a full screen needs a terminal: {why}");
+        Err(CliError::new(Code::NoTerminal, message))
+    };
+    if !std::io::stdout().is_terminal() {
+        return refused("standard output is no terminal");
+    }
+    if context.env.term.as_deref() == Some("dumb") {
+        return refused("TERM is \"dumb\"");
+    }
+    let keys = std::io::stdin().is_terminal() || std::fs::File::open("/dev/tty").is_ok();
+    if keys {
+        return Ok(());
+    }
+    refused("there is none to read keys from")
 }
 
 /// Shows the session full screen until the person or the node ends it.
@@ -210,6 +231,10 @@ pub(crate) async fn attached(
         #[cfg(feature = "lab")]
         panic_on: context.env.panic_on.clone(),
     };
+    // A command that ended before there was anything to show.
+    if let Some(reason) = handle.stopped().now_or_never() {
+        return Ok(Attached::Stopped(reason));
+    }
     match ui::run(handle, options).await {
         Ok(UiEnd::Detached | UiEnd::Left) => Ok(Attached::Gone),
         Ok(UiEnd::Stopped(reason)) => Ok(Attached::Stopped(reason)),
@@ -263,12 +288,5 @@ pub(crate) fn exit_code(context: &Context, reason: &StopReason) -> Result<i32, C
             Code::Failure,
             "the network of this node has failed",
         )),
-    }
-}
-
-/// The folder of a membership that never came to be is of no use.
-pub(crate) fn discard(folder: Option<PathBuf>) {
-    if let Some(folder) = folder {
-        drop(std::fs::remove_dir_all(folder));
     }
 }

@@ -1,14 +1,17 @@
 //! `invite create|list|show`.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::nodes::{self, items, text};
-use crate::cli::output::shown;
+use crate::cli::output::{minute, shown};
 use crate::cli::values::{Expiry, expiry};
 use crate::cli::{Context, ask};
 use crate::engine::error::Code;
+use crate::gateway::json::Time;
 
 /// Make and show invitations.
 #[derive(Debug, Args)]
@@ -86,6 +89,9 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
                 "addresses": !no_addrs,
             });
             let invite = found.client.post("/api/v1/invites", &body).await?;
+            if std::io::stdout().is_terminal() && !context.output.json {
+                explain(context, &invite);
+            }
             print(context, &invite, *copy);
         }
         Verb::List => {
@@ -103,7 +109,11 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
             let invites = found.client.get("/api/v1/invites").await?;
             let id = match id {
                 Some(id) => {
-                    let codes = (Code::NoInvite, Code::Usage);
+                    let codes = (
+                        Code::NoInvite,
+                        Code::Usage,
+                        "no invitation here has the id `{}`",
+                    );
                     text(nodes::pick(items(&invites), "id", id, codes)?, "id")
                 }
                 None => items(&invites)
@@ -126,16 +136,39 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
 fn row(invite: &Value) -> Vec<String> {
     let field = |key: &str| invite.get(key).map(shown).unwrap_or_default();
     let open = invite.get("open") == Some(&Value::Bool(true));
+    let ends = invite.get("expires_at").and_then(Value::as_str);
+    let expired = ends
+        .and_then(Time::parse)
+        .is_some_and(|Time(end)| end <= crate::node::clock::wall());
+    let state = match (expired, open) {
+        (true, _) => "expired",
+        (false, true) => "open",
+        (false, false) => "over",
+    };
     vec![
         field("id").chars().take(10).collect(),
         field("role"),
-        if open { "open" } else { "over" }.to_owned(),
+        state.to_owned(),
         field("used"),
         match field("expires_at").as_str() {
             "" => "never".to_owned(),
             at => at.to_owned(),
         },
     ]
+}
+
+/// For a person at a terminal: how the bearer joins, what that makes of it, and until when.
+fn explain(context: &Context, invite: &Value) {
+    let field = |key: &str| invite.get(key).map(shown).unwrap_or_default();
+    let until = match field("expires_at").as_str() {
+        "" => "without end".to_owned(),
+        at => format!("until {}", minute(at)),
+    };
+    let role = field("role");
+    let command = field("join_command");
+    context.output.say(&format!(
+        "whoever has this line joins as {role}, {until}:\n{command}\nthe ticket alone:"
+    ));
 }
 
 fn print(context: &Context, invite: &Value, copy: bool) {

@@ -1,6 +1,6 @@
 //! `join`.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::BufRead;
 use std::time::Duration;
 
 use clap::Args;
@@ -50,9 +50,8 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
     let headless = args.headless || context.output.json;
     // First, so that a script learns what is wrong with its ticket before it has arranged a terminal.
     let ticket = ticket(context, &args)?;
-    if !headless && !std::io::stdout().is_terminal() {
-        let message = "a full screen needs a terminal on stdout";
-        return Err(CliError::new(Code::NoTerminal, message));
+    if !headless {
+        foreground::full_screen(context)?;
     }
     crate::cli::logging::start(context);
     context
@@ -76,12 +75,10 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
     };
     let running = node::join(settings, with)?;
     match admitted(context, &running).await {
-        Ok(()) => stay(context, running, headless, false).await,
-        Err(error) => {
-            let folder = folder_of(context, &running);
-            running.stopped().await;
-            foreground::discard(folder);
-            Err(error)
+        Ok(None) => stay(context, running, headless, false).await,
+        not_in => {
+            running.discard().await;
+            not_in.map(|signal| 128 + signal.unwrap_or_default())
         }
     }
 }
@@ -93,14 +90,6 @@ fn here(
     ticket: &Ticket,
 ) -> Result<Option<MemberInfo>, CliError> {
     Ok(nodes::folders(context)?.resumable_guest(ticket.session, args.name.as_deref()))
-}
-
-fn folder_of(context: &Context, running: &Running) -> Option<std::path::PathBuf> {
-    let all = nodes::folders(context).ok()?.list();
-    let ours = all
-        .into_iter()
-        .find(|info| info.session == running.session && info.member == running.member);
-    ours.map(|info| info.path)
 }
 
 fn ticket(context: &Context, args: &JoinArgs) -> Result<Ticket, CliError> {
@@ -155,8 +144,8 @@ fn first_line() -> Result<String, CliError> {
         .map_err(|_| CliError::new(Code::TicketForeign, "what stdin holds is no text"))
 }
 
-/// Waits until this node is a member; every second it says what it waits for.
-async fn admitted(context: &Context, running: &Running) -> Result<(), CliError> {
+/// Waits until this node is a member, or for a signal, which it returns; every second it says what it waits for.
+async fn admitted(context: &Context, running: &Running) -> Result<Option<i32>, CliError> {
     let mut views = running.handle.watch_view();
     let mut told = String::new();
     let mut pause = tokio::time::interval(Duration::from_secs(1));
@@ -166,7 +155,7 @@ async fn admitted(context: &Context, running: &Running) -> Result<(), CliError> 
     loop {
         let waits = match &views.borrow_and_update().phase {
             Phase::Joining { waits_for } => waits_for.clone(),
-            Phase::Member { .. } | Phase::Closed => return Ok(()),
+            Phase::Member { .. } | Phase::Closed => return Ok(None),
             Phase::Ended => String::new(),
         };
         tokio::select! {
@@ -174,12 +163,9 @@ async fn admitted(context: &Context, running: &Running) -> Result<(), CliError> 
                 return Err(failed(running.handle.stopped().await));
             },
             reason = running.handle.stopped() => return Err(failed(reason)),
-            signal = signals.next() => {
-                drop(running.handle.command(crate::engine::command::Command::GoOffline).await);
-                std::process::exit(128 + signal);
-            }
-            _ = pause.tick() => if waits != told {
-                context.output.say(&format!("waiting {waits}"));
+            signal = signals.next() => return Ok(Some(signal)),
+            _ = pause.tick() => if waits != told && !waits.is_empty() {
+                context.output.say(&format!("waiting: {waits}"));
                 told = waits;
             },
         }

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Context;
+use crate::cli::error::CliError;
 use crate::cli::nodes::folders;
+use crate::engine::error::Code;
 
 /// A log file is rolled when it would pass this size.
 const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024;
@@ -42,14 +44,32 @@ pub(crate) fn start(context: &Context) {
     }
 }
 
-fn folder(context: &Context) -> Result<PathBuf, crate::cli::error::CliError> {
+/// A failure that no other code describes, with the place of the log.
+pub(crate) fn pointed_at(context: &Context, error: CliError) -> CliError {
+    if error.code != Code::Failure || error.help.is_some() {
+        return error;
+    }
+    let configured = Some(&context.config.file.log.dir).filter(|dir| !dir.is_empty());
+    let folder = match (configured, folders(context)) {
+        (Some(dir), _) => PathBuf::from(dir),
+        (None, Ok(folders)) => folders.state().join("log"),
+        (None, Err(_)) => return error,
+    };
+    let log = folder.join(LOG_FILE);
+    error.with_help(format!(
+        "run the command again with -v and read {}",
+        log.display()
+    ))
+}
+
+fn folder(context: &Context) -> Result<PathBuf, CliError> {
     if !context.config.file.log.dir.is_empty() {
         return Ok(PathBuf::from(&context.config.file.log.dir));
     }
     let folders = folders(context)?;
     folders
         .log()
-        .map_err(|error| crate::cli::error::CliError::new(error.code(), error.to_string()))
+        .map_err(|error| CliError::new(error.code(), error.to_string()))
 }
 
 /// Our own parts at the level asked for, libraries at warnings.

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::engine::documents::text::inert;
 use crate::engine::error::Code;
 use crate::gateway::client::Client;
-use crate::node::folder::{Folders, MemberKind, NodeRecord};
+use crate::node::folder::{Folders, MemberInfo, MemberKind, NodeRecord};
 
 /// The folders that flags and environment name.
 pub(crate) fn folders(context: &Context) -> Result<Folders, CliError> {
@@ -56,14 +57,69 @@ pub(crate) async fn one(context: &Context) -> Result<Found, CliError> {
     let count = found.len();
     match (found.pop(), count) {
         (Some(found), 1) => Ok(found),
-        (None, _) => Err(CliError::new(Code::NoSession, "no such session runs here")),
+        (None, _) => Err(none(context)),
         (Some(last), _) => {
             found.push(last);
-            let names: Vec<String> = found.iter().map(describe).collect();
-            let message = format!("several sessions run here: {}", names.join(", "));
-            Err(CliError::new(Code::WhichSession, message))
+            Err(several(&found))
         }
     }
+}
+
+/// Nothing runs that a verb could speak to; what is stopped can be resumed.
+fn none(context: &Context) -> CliError {
+    let global = &context.global;
+    let mut stopped = folders(context)
+        .map(|folders| folders.list())
+        .unwrap_or_default();
+    stopped.retain(|info| !info.running && !info.ended);
+    if let Some(session) = &global.session {
+        stopped.retain(|info| is_session(info, session));
+    }
+    if let Some(member) = &global.member {
+        stopped.retain(|info| is_member(info, member));
+    }
+    let error = CliError::new(Code::NoSession, "no such session runs here");
+    match stopped.first() {
+        Some(info) => {
+            let id: String = info.session.to_string().chars().take(10).collect();
+            let title = info.label().map(|label| inert(&label.title));
+            let title = title.map(|title| format!(" ({title})")).unwrap_or_default();
+            error.with_help(format!(
+                "{id}{title} is stopped here: `collab-p2p resume {id}` goes on with it"
+            ))
+        }
+        None => error,
+    }
+}
+
+/// Several nodes run: of several sessions, or of one.
+fn several(found: &[Found]) -> CliError {
+    let names: Vec<String> = found.iter().map(describe).collect();
+    let names = names.join(", ");
+    if same_session(found) {
+        let message = format!("several members of one session run here: {names}");
+        return CliError::new(Code::WhichSession, message).with_help(
+            "name one with --member: its name, or its id as `collab-p2p list` shows it",
+        );
+    }
+    let message = format!("several sessions run here: {names}");
+    CliError::new(Code::WhichSession, message)
+}
+
+/// Whether a text names the session of a membership: its title, or the beginning of its id.
+pub(crate) fn is_session(info: &MemberInfo, text: &str) -> bool {
+    let id = info.session.to_string();
+    begins(&id, text) || info.is_titled(text)
+}
+
+/// Whether a text names the member: its name, or the beginning of its id.
+pub(crate) fn is_member(info: &MemberInfo, text: &str) -> bool {
+    let id = info.member.to_string();
+    begins(&id, text) || info.is_named(text)
+}
+
+fn begins(id: &str, text: &str) -> bool {
+    text.len() >= 6 && id.starts_with(&text.to_lowercase())
 }
 
 fn is_host(found: &Found) -> bool {
@@ -87,8 +143,9 @@ fn describe(found: &Found) -> String {
     };
     let me = found.session.get("me").and_then(|me| me.get("name"));
     let me = me.map(crate::cli::output::shown).unwrap_or_default();
-    let id: String = text("id").chars().take(10).collect();
-    format!("{id} ({}, as {me})", text("title"))
+    let front = |id: String| id.chars().take(10).collect::<String>();
+    let (id, member) = (front(text("id")), front(found.record.member.to_string()));
+    format!("{id} ({}, as {me}, member {member})", text("title"))
 }
 
 /// Whether `wanted` names `value`: its name without regard to case, or at least 6 characters of its id.
@@ -107,7 +164,7 @@ pub(crate) fn pick<'a>(
     list: &'a [Value],
     name_key: &str,
     wanted: &str,
-    (none, several): (Code, Code),
+    (none, several, what): (Code, Code, &str),
 ) -> Result<&'a Value, CliError> {
     let fits: Vec<&Value> = list
         .iter()
@@ -115,10 +172,7 @@ pub(crate) fn pick<'a>(
         .collect();
     match fits.as_slice() {
         [one] => Ok(*one),
-        [] => Err(CliError::new(
-            none,
-            format!("nothing here is called `{wanted}`"),
-        )),
+        [] => Err(CliError::new(none, what.replace("{}", &inert(wanted)))),
         many => {
             let ids: Vec<&str> = many
                 .iter()
@@ -146,7 +200,11 @@ pub(crate) fn items(value: &Value) -> &[Value] {
 /// The id of a participant.
 pub(crate) async fn who(found: &Found, wanted: &str) -> Result<String, CliError> {
     let participants = found.client.get("/api/v1/participants").await?;
-    let codes = (Code::NoParticipant, Code::WhichParticipant);
+    let codes = (
+        Code::NoParticipant,
+        Code::WhichParticipant,
+        "nobody here is called `{}`",
+    );
     Ok(text(
         pick(items(&participants), "name", wanted, codes)?,
         "id",
@@ -157,7 +215,11 @@ pub(crate) async fn who(found: &Found, wanted: &str) -> Result<String, CliError>
 pub(crate) async fn terminal(context: &Context, found: &Found) -> Result<String, CliError> {
     let terminals = found.client.get("/api/v1/terminals").await?;
     let terminals = items(&terminals);
-    let codes = (Code::NoTerminalShared, Code::WhichTerminal);
+    let codes = (
+        Code::NoTerminalShared,
+        Code::WhichTerminal,
+        "no terminal here is called `{}`",
+    );
     if let Some(wanted) = &context.global.terminal {
         return Ok(text(pick(terminals, "title", wanted, codes)?, "id"));
     }

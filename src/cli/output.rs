@@ -16,6 +16,8 @@ pub(crate) struct Output {
     /// Colours on stdout.
     pub(crate) colour: bool,
     quiet: bool,
+    /// Stdout is a terminal that can be drawn upon.
+    redraws: bool,
 }
 
 impl Output {
@@ -31,23 +33,36 @@ impl Output {
             json: global.json,
             colour: colour && !global.json,
             quiet: global.quiet,
+            redraws: !dumb && std::io::stdout().is_terminal(),
         }
     }
 
-    /// A line of data.
-    pub(crate) fn line(&self, text: &str) {
-        write(&mut std::io::stdout().lock(), text);
+    /// A line of data. False if nobody reads any more, for those who would print for ever.
+    pub(crate) fn line(&self, text: &str) -> bool {
+        write(&mut std::io::stdout().lock(), &format!("{text}\n"))
     }
 
-    /// A JSON value on one line.
-    pub(crate) fn value(&self, value: &Value) {
-        self.line(&value.to_string());
+    /// A JSON value on one line. False if nobody reads any more.
+    pub(crate) fn value(&self, value: &Value) -> bool {
+        self.line(&value.to_string())
     }
 
     /// A message for the person, on stderr; nothing when quiet.
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet {
-            write(&mut std::io::stderr().lock(), text);
+            write(&mut std::io::stderr().lock(), &format!("{text}\n"));
+        }
+    }
+
+    /// Comes before each text that is printed again and again: on a terminal it replaces the one before, elsewhere a
+    /// line with the time tells them apart. False if nobody reads any more.
+    pub(crate) fn again(&self) -> bool {
+        if self.redraws {
+            // To the top left corner, and nothing anywhere.
+            write(&mut std::io::stdout().lock(), "\x1b[H\x1b[2J")
+        } else {
+            let now = time(crate::node::clock::wall());
+            self.line(&format!("-- {now}"))
         }
     }
 
@@ -103,11 +118,15 @@ pub(crate) fn time(at: crate::engine::time::Wall) -> String {
         .to_owned()
 }
 
-fn write(to: &mut dyn Write, text: &str) {
+/// A moment of the API to the minute: `2026-11-21 10:33 UTC`.
+pub(crate) fn minute(time: &str) -> String {
+    let (date, time) = time.split_once('T').unwrap_or((time, ""));
+    format!("{date} {} UTC", time.chars().take(5).collect::<String>())
+}
+
+fn write(to: &mut dyn Write, text: &str) -> bool {
     // A reader that has gone away is no reason to fail; what counts was done before it was printed.
-    drop(
-        to.write_all(text.as_bytes())
-            .and_then(|()| to.write_all(b"\n"))
-            .and_then(|()| to.flush()),
-    );
+    to.write_all(text.as_bytes())
+        .and_then(|()| to.flush())
+        .is_ok()
 }

@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::nodes::{self, Found, items, text};
-use crate::cli::output::shown;
+use crate::cli::output::{self, shown};
+use crate::engine::documents::text::inert;
+use crate::gateway::client::memberships;
+use crate::gateway::json::Membership;
+use crate::node::folder::MemberKind;
 
 /// Print once, or again and again.
 #[derive(Debug, Args)]
@@ -25,8 +29,13 @@ pub(crate) async fn status(context: &Context, args: &WatchArgs) -> Result<i32, C
     loop {
         let found = nodes::one(context).await?;
         let status = gather(&found).await?;
+        if args.watch && !context.output.json && !context.output.again() {
+            return Ok(0);
+        }
         if context.output.json {
-            context.output.value(&status);
+            if !context.output.value(&status) {
+                return Ok(0);
+            }
         } else {
             print_status(context, &status);
         }
@@ -61,7 +70,11 @@ fn print_status(context: &Context, status: &Value) {
     output.line(&format!("session   {} ({})", field("title"), field("id")));
     output.line(&format!("role      {}", field("role")));
     let network = status.get("network").cloned().unwrap_or(Value::Null);
-    output.line(&format!("network   {}", network_line(&network)));
+    let people = status.get("participants").map(items).unwrap_or_default();
+    output.line(&format!(
+        "network   {}",
+        network_line(&network, people.len() > 1)
+    ));
     for terminal in status.get("terminals").map(items).unwrap_or_default() {
         output.line(&format!("terminal  {}", terminal_line(terminal)));
     }
@@ -75,22 +88,20 @@ fn print_status(context: &Context, status: &Value) {
             field("role"),
         ));
     }
-    let rows: Vec<Vec<String>> = status
-        .get("participants")
-        .map(items)
-        .unwrap_or_default()
-        .iter()
-        .map(participant_row)
-        .collect();
+    let rows: Vec<Vec<String>> = people.iter().map(participant_row).collect();
     output.table(&PARTICIPANT_HEAD, &rows);
 }
 
-fn network_line(network: &Value) -> String {
+fn network_line(network: &Value, others: bool) -> String {
     match text(network, "state").as_str() {
         "live" => "live".to_owned(),
         "catching-up" => format!("catching up, {} to come", shown(&network["waiting"])),
         "offline" => {
             let waits = text(network, "waits_for");
+            if !others {
+                // Nothing waits for anybody.
+                return waits;
+            }
             format!(
                 "offline, {} of ours waiting; {waits}",
                 shown(&network["waiting"])
@@ -107,7 +118,10 @@ fn terminal_line(terminal: &Value) -> String {
     let state = if open {
         "open".to_owned()
     } else {
-        format!("closed, status {}", field("status"))
+        match field("status").as_str() {
+            "" => "closed".to_owned(),
+            status => format!("closed, status {status}"),
+        }
     };
     format!(
         "{id} {} {}x{} {state}",
@@ -144,8 +158,13 @@ pub(crate) async fn who(context: &Context, args: &WatchArgs) -> Result<i32, CliE
     loop {
         let found = nodes::one(context).await?;
         let participants = found.client.get("/api/v1/participants").await?;
+        if args.watch && !context.output.json && !context.output.again() {
+            return Ok(0);
+        }
         if context.output.json {
-            context.output.value(&participants);
+            if !context.output.value(&participants) {
+                return Ok(0);
+            }
         } else {
             let rows: Vec<Vec<String>> = items(&participants).iter().map(participant_row).collect();
             context.output.table(&PARTICIPANT_HEAD, &rows);
@@ -157,18 +176,20 @@ pub(crate) async fn who(context: &Context, args: &WatchArgs) -> Result<i32, CliE
     }
 }
 
-/// Sessions of this state folder, running or not.
+/// Sessions of this state folder, running or not; those that are over come last.
 pub(crate) async fn list(context: &Context, args: &WatchArgs) -> Result<i32, CliError> {
     loop {
-        let sessions = sessions(context).await?;
+        let sessions = memberships(&nodes::folders(context)?).await;
+        if args.watch && !context.output.json && !context.output.again() {
+            return Ok(0);
+        }
         if context.output.json {
-            context.output.value(&Value::Array(sessions));
+            if !context.output.value(&json!({"items": sessions})) {
+                return Ok(0);
+            }
         } else {
             let rows: Vec<Vec<String>> = sessions.iter().map(session_row).collect();
-            context.output.table(
-                &["SESSION", "TITLE", "NAME", "ROLE", "STATE", "LAST USED"],
-                &rows,
-            );
+            context.output.table(&SESSION_HEAD, &rows);
         }
         if !args.watch {
             return Ok(0);
@@ -177,48 +198,34 @@ pub(crate) async fn list(context: &Context, args: &WatchArgs) -> Result<i32, Cli
     }
 }
 
-async fn sessions(context: &Context) -> Result<Vec<Value>, CliError> {
-    let running = nodes::all(context).await?;
-    let mut sessions = Vec::new();
-    for info in nodes::folders(context)?.list() {
-        let found = running
-            .iter()
-            .find(|found| found.record.member == info.member);
-        let known = found.map_or(Value::Null, |found| found.session.clone());
-        let me = known.get("me").map(|me| text(me, "name"));
-        sessions.push(json!({
-            "session": info.session.to_string(),
-            "member": info.member.to_string(),
-            "kind": info.kind,
-            "running": found.is_some(),
-            "ended": info.ended,
-            "title": known.get("title"),
-            "name": me,
-            "role": known.get("role"),
-            "last_used": crate::cli::output::time(info.last_used),
-        }));
-    }
-    Ok(sessions)
-}
+const SESSION_HEAD: [&str; 7] = [
+    "SESSION",
+    "TITLE",
+    "MEMBER",
+    "NAME",
+    "ROLE",
+    "STATE",
+    "LAST USED",
+];
 
-fn session_row(session: &Value) -> Vec<String> {
-    let field = |key: &str| session.get(key).map(shown).unwrap_or_default();
-    let flag = |key: &str| session.get(key) == Some(&Value::Bool(true));
-    let state = match (flag("running"), flag("ended")) {
+fn session_row(session: &Membership) -> Vec<String> {
+    let state = match (session.running, session.ended) {
         (true, _) => "running",
         (false, true) => "ended",
         (false, false) => "stopped",
     };
+    let text = |text: &Option<String>| text.as_deref().map(inert).unwrap_or_default();
+    let kind = match session.kind {
+        MemberKind::Host => "host",
+        MemberKind::Guest => "guest",
+    };
     vec![
-        field("session").chars().take(10).collect(),
-        field("title"),
-        field("name"),
-        if field("role").is_empty() {
-            field("kind")
-        } else {
-            field("role")
-        },
+        session.session.short(),
+        text(&session.title),
+        session.member.short(),
+        text(&session.name),
+        session.role.map_or(kind, |role| role.name()).to_owned(),
         state.to_owned(),
-        field("last_used"),
+        output::time(session.last_used.0),
     ]
 }

@@ -1,13 +1,12 @@
 //! `resume`.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
 use crate::cli::error::CliError;
 use crate::cli::foreground::{self, Attached, Shown, settings};
 use crate::cli::{Context, join, nodes};
 use crate::engine::address::Addr;
+use crate::engine::documents::text::inert;
 use crate::engine::error::Code;
 use crate::node;
 use crate::node::folder::{MemberInfo, MemberKind};
@@ -32,9 +31,8 @@ pub(crate) struct ResumeArgs {
 /// Goes on, offline if need be; a host's terminal is opened again.
 pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliError> {
     let headless = args.headless || context.output.json;
-    if !headless && !std::io::stdout().is_terminal() {
-        let message = "a full screen needs a terminal on stdout";
-        return Err(CliError::new(Code::NoTerminal, message));
+    if !headless {
+        foreground::full_screen(context)?;
     }
     crate::cli::logging::start(context);
     context
@@ -69,50 +67,69 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
     }
 }
 
-/// The membership meant: by name or id among those that are not running, or the most recently used.
+/// The membership meant: by names or ids among those that are not running; without a session the most recently used.
 fn membership(context: &Context, which: Option<&String>) -> Result<MemberInfo, CliError> {
-    let folders = nodes::folders(context)?;
-    let none = |message: &str| CliError::new(Code::NoSession, message.to_owned());
-    let Some(which) = which else {
-        let recent = folders.most_recent_not_running();
-        return recent.ok_or_else(|| none("no membership here could be resumed"));
-    };
-    let wanted = which.to_lowercase();
-    let mut fits: Vec<MemberInfo> = folders
-        .list()
-        .into_iter()
-        .filter(|info| {
-            let by_id = wanted.len() >= 6 && info.session.to_string().starts_with(&wanted);
-            by_id || info.is_titled(which)
-        })
-        .collect();
-    if let Some(member) = &context.global.member {
-        let wanted = member.to_lowercase();
-        fits.retain(|info| {
-            let by_id = wanted.len() >= 6 && info.member.to_string().starts_with(&wanted);
-            by_id || info.is_named(member)
-        });
+    let member = context.global.member.as_ref();
+    let mut fits = nodes::folders(context)?.list();
+    fits.retain(|info| !info.ended);
+    if let Some(which) = which {
+        fits.retain(|info| nodes::is_session(info, which));
     }
-    if fits.iter().all(|info| info.running) && !fits.is_empty() {
+    if let Some(member) = member {
+        fits.retain(|info| nodes::is_member(info, member));
+    }
+    let named = wanted(which, member);
+    let running = !fits.is_empty() && fits.iter().all(|info| info.running);
+    fits.retain(|info| !info.running);
+    if let (Some(named), true) = (&named, running) {
         return Err(CliError::new(
             Code::StateLocked,
-            format!("`{which}` runs already"),
+            format!("{named} runs already"),
         ));
     }
-    fits.retain(|info| !info.running && !info.ended);
-    if fits.iter().any(|info| info.kind == MemberKind::Host) && context.global.member.is_none() {
-        fits.retain(|info| info.kind == MemberKind::Host);
+    let is_host = |info: &MemberInfo| info.kind == MemberKind::Host;
+    if which.is_some() && member.is_none() && fits.iter().any(is_host) {
+        fits.retain(is_host);
     }
-    match fits.len() {
-        1 => fits.pop().ok_or_else(|| none("no such session")),
-        0 => Err(none(&format!("no session `{which}` could be resumed here"))),
-        _ => {
-            let ids: Vec<String> = fits.iter().map(|info| info.member.short()).collect();
-            let message = format!(
-                "several memberships fit: {}; name one with --member",
-                ids.join(", ")
-            );
-            Err(CliError::new(Code::WhichSession, message))
-        }
+    if which.is_some() && fits.len() > 1 {
+        return Err(several(&fits));
     }
+    let named = named
+        .map(|named| format!(" as {named}"))
+        .unwrap_or_default();
+    fits.into_iter().next().ok_or_else(|| {
+        let message = format!("no membership here could be resumed{named}");
+        CliError::new(Code::NoSession, message)
+    })
+}
+
+/// What was asked for, in words.
+fn wanted(session: Option<&String>, member: Option<&String>) -> Option<String> {
+    match (session, member) {
+        (Some(session), Some(member)) => Some(format!("`{member}` of `{session}`")),
+        (Some(one), None) | (None, Some(one)) => Some(format!("`{one}`")),
+        (None, None) => None,
+    }
+}
+
+/// Several memberships fit: of one session, or of several with one title.
+fn several(fits: &[MemberInfo]) -> CliError {
+    let described: Vec<String> = fits
+        .iter()
+        .map(|info| {
+            let name = info.label().map(|label| inert(&label.name));
+            let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("{}{name} of {}", info.member.short(), info.session.short())
+        })
+        .collect();
+    let message = format!("several memberships fit: {}", described.join(", "));
+    let one_session = fits.windows(2).all(|pair| match pair {
+        [a, b] => a.session == b.session,
+        _ => true,
+    });
+    CliError::new(Code::WhichSession, message).with_help(if one_session {
+        "name one with --member: its name or its id"
+    } else {
+        "name the session by its id instead of its title"
+    })
 }

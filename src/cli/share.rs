@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::cli::config::Config;
 use crate::cli::error::CliError;
-use crate::cli::foreground::{self, Attached, Shown, settings};
+use crate::cli::foreground::{self, Attached, Serving, Shown, settings};
 use crate::cli::invite::TicketRole;
 use crate::cli::values::{self, Expiry, Size};
-use crate::cli::{Context, ask};
+use crate::cli::{Context, ask, output};
 use crate::engine::NewSession;
 use crate::engine::address::Addr;
 use crate::engine::capability::Role;
@@ -101,20 +101,32 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
         .iter()
         .for_each(|warning| context.output.say(warning));
     let with = with(context, &args, headless)?;
-    let network = (args.listen.clone(), args.no_mdns, args.lan_only);
-    let running = node::share(settings(context, network)?, with).await?;
-    let ticket = ticket(&running)?;
-    if let Some(file) = &args.ticket_file {
-        write_ticket(file, &ticket)?;
+    if !headless {
+        foreground::full_screen(context)?;
     }
-    let serving = foreground::serve(context, &running)?;
+    let title = with.new.title.clone();
+    let network = (args.listen.clone(), args.no_mdns, args.lan_only);
+    let settings = settings(context, network)?;
+    // Before anything is made: a session that nobody can join is of no use.
+    let file = args.ticket_file.as_deref();
+    let file = file.map(TicketFile::create).transpose()?;
+    let running = node::share(settings, with).await?;
+    let (ticket, serving) = match prepared(context, &running, file) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            running.discard().await;
+            return Err(error);
+        }
+    };
     let command = format!("collab-p2p join {ticket}");
     let attached = if headless {
         announce(context, &running, &ticket);
         foreground::headless(context, &running.handle).await
     } else {
-        let block = block(context, &running, &args, &command);
-        block.iter().for_each(|line| context.output.line(line));
+        let block = block(context, &running, (&args, &title), &command);
+        for line in &block {
+            context.output.line(line);
+        }
         if args.copy {
             copy(context, &command);
         }
@@ -124,13 +136,30 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             block: Some(block.clone()),
         };
         let attached = foreground::attached(context, running.handle.clone(), shown).await;
-        if !matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_)))) {
-            block.iter().for_each(|line| context.output.line(line));
+        let over = matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_))));
+        if !over && attached.is_ok() {
+            for line in &block {
+                context.output.line(line);
+            }
         }
         attached
     };
     let reason = foreground::finish(running, serving, &attached).await;
     ended(context, attached?, &reason, args.return_status)
+}
+
+/// The ticket, written where it is wanted, and the local API.
+fn prepared(
+    context: &Context,
+    running: &Running,
+    file: Option<TicketFile>,
+) -> Result<(String, Serving), CliError> {
+    let ticket = ticket(running)?;
+    let serving = foreground::serve(context, running)?;
+    if let Some(file) = file {
+        file.write(&ticket)?;
+    }
+    Ok((ticket, serving))
 }
 
 /// The exit code, and what the person reads after the screen is given back.
@@ -162,7 +191,7 @@ fn with(context: &Context, args: &ShareArgs, headless: bool) -> Result<ShareWith
     let first = argv.first().cloned().unwrap_or_default();
     let word = first.rsplit('/').next().unwrap_or_default().to_owned();
     let cwd = match &args.path {
-        Some(path) => Some(folder(path)?),
+        Some(path) => Some(folder(context, path)?),
         None => std::env::current_dir().ok(),
     };
     runnable(context, &argv, cwd.as_deref())?;
@@ -219,36 +248,46 @@ fn argv(context: &Context, args: &ShareArgs) -> Vec<String> {
 
 /// Refuses a command that cannot be found, before a session is made around it.
 fn runnable(context: &Context, argv: &[String], cwd: Option<&Path>) -> Result<(), CliError> {
-    use std::os::unix::fs::PermissionsExt;
     let program = argv.first().map(String::as_str).unwrap_or_default();
-    let is_program = |path: PathBuf| {
-        let facts = std::fs::metadata(path);
-        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
-    };
-    let found = if program.contains('/') {
-        is_program(cwd.unwrap_or_else(|| Path::new("")).join(program))
-    } else {
-        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
-        path.split(':')
-            .any(|folder| is_program(PathBuf::from(folder).join(program)))
-    };
-    if found {
+    if is_runnable(context, program, cwd) {
         return Ok(());
     }
     let message = format!("`{program}` is no program that can be run here");
     Err(CliError::new(Code::CommandFailed, message))
 }
 
-fn folder(path: &PathBuf) -> Result<PathBuf, CliError> {
-    let absolute = std::fs::canonicalize(path)
-        .map_err(|error| CliError::new(Code::Usage, format!("{}: {error}", path.display())))?;
-    if absolute.is_dir() {
-        return Ok(absolute);
+fn is_runnable(context: &Context, program: &str, cwd: Option<&Path>) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let is_program = |path: PathBuf| {
+        let facts = std::fs::metadata(path);
+        facts.is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        is_program(cwd.unwrap_or_else(|| Path::new("")).join(program))
+    } else {
+        let path = context.env.path.as_deref().unwrap_or("/usr/bin:/bin");
+        path.split(':')
+            .any(|folder| is_program(PathBuf::from(folder).join(program)))
     }
-    Err(CliError::new(
-        Code::Usage,
-        format!("{} is no folder", path.display()),
-    ))
+}
+
+fn folder(context: &Context, path: &Path) -> Result<PathBuf, CliError> {
+    let message = match std::fs::canonicalize(path) {
+        Ok(absolute) if absolute.is_dir() => return Ok(absolute),
+        Ok(_) => format!("{} is no folder", path.display()),
+        Err(error) => format!("{} is no folder: {error}", path.display()),
+    };
+    let error = CliError::new(Code::Usage, message);
+    let program = path.to_str().unwrap_or_default();
+    Err(if is_runnable(context, program, None) {
+        error.with_help(format!(
+            "a command to share comes after `--`: `collab-p2p share -- {program}`"
+        ))
+    } else {
+        error.with_help(
+            "PATH is the folder in which the terminal starts; a command comes after `--`",
+        )
+    })
 }
 
 fn size(args: &ShareArgs, headless: bool) -> Size {
@@ -267,38 +306,57 @@ fn size(args: &ShareArgs, headless: bool) -> Size {
 
 /// The ticket of the invitation that was made for this share.
 fn ticket(running: &Running) -> Result<String, CliError> {
-    let view = running.handle.view();
-    let invite = view
-        .invites
-        .iter()
-        .find(|invite| Some(invite.id) == running.invite);
-    invite
-        .and_then(|invite| invite.ticket.clone())
-        .ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
+    let ticket = running
+        .invite
+        .as_ref()
+        .and_then(|invite| invite.ticket.clone());
+    ticket.ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
 }
 
-fn write_ticket(file: &PathBuf, ticket: &str) -> Result<(), CliError> {
-    let failed = |error: std::io::Error| {
-        let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
-            Code::FileExists
-        } else {
-            Code::Failure
-        };
-        CliError::new(
-            code,
-            format!("{} cannot be written: {error}", file.display()),
-        )
+/// The file for the ticket, new and ours; without a ticket it goes again.
+#[derive(Debug)]
+struct TicketFile {
+    path: PathBuf,
+    file: std::fs::File,
+    written: bool,
+}
+
+impl TicketFile {
+    fn create(path: &Path) -> Result<Self, CliError> {
+        let mut open = std::fs::OpenOptions::new();
+        let opened = open.write(true).create_new(true).mode(0o600).open(path);
+        Ok(Self {
+            file: opened.map_err(|error| unwritable(path, &error))?,
+            path: path.to_owned(),
+            written: false,
+        })
+    }
+
+    fn write(mut self, ticket: &str) -> Result<(), CliError> {
+        let written = self.file.write_all(format!("{ticket}\n").as_bytes());
+        written.map_err(|error| unwritable(&self.path, &error))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for TicketFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // It may have gone already.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> CliError {
+    let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
+        Code::FileExists
+    } else {
+        Code::Failure
     };
-    let mut open = std::fs::OpenOptions::new();
-    let mut opened = open
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .map_err(failed)?;
-    opened
-        .write_all(format!("{ticket}\n").as_bytes())
-        .map_err(failed)
+    let message = format!("{} cannot be written: {error}", file.display());
+    CliError::new(code, message)
 }
 
 /// What a script reads: only the ticket, or the ready line.
@@ -320,18 +378,19 @@ fn announce(context: &Context, running: &Running, ticket: &str) {
 }
 
 /// The lines before the screen is taken: what is shared, how others join, which keys there are.
-fn block(context: &Context, running: &Running, args: &ShareArgs, command: &str) -> Vec<String> {
-    let view = running.handle.view();
-    let invite = view
-        .invites
-        .iter()
-        .find(|invite| Some(invite.id) == running.invite);
+fn block(
+    context: &Context,
+    running: &Running,
+    (args, title): (&ShareArgs, &str),
+    command: &str,
+) -> Vec<String> {
+    let invite = running.invite.as_ref();
     let role = invite.map_or("viewer", |invite| invite.role.name());
     let until = match invite.and_then(|invite| invite.expires) {
-        Some(until) => format!("until {}", minute(until)),
+        Some(until) => format!("until {}", output::minute(&output::time(until))),
         None => "without end".to_owned(),
     };
-    let title = crate::engine::documents::text::inert(&view.session.title);
+    let title = crate::engine::documents::text::inert(title);
     let prefix = context
         .config
         .file
@@ -352,13 +411,6 @@ fn block(context: &Context, running: &Running, args: &ShareArgs, command: &str) 
         lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
     }
     lines
-}
-
-/// A moment to the minute: `2026-11-21 10:33 UTC`.
-fn minute(at: crate::engine::time::Wall) -> String {
-    let text = crate::cli::output::time(at);
-    let (date, time) = text.split_once('T').unwrap_or((&text, ""));
-    format!("{date} {} UTC", time.chars().take(5).collect::<String>())
 }
 
 /// Puts a text into the clipboard by the terminal's own means (OSC 52).

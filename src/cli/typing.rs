@@ -7,14 +7,15 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::error::CliError;
-use crate::cli::{Context, nodes, values};
+use crate::cli::nodes::Found;
+use crate::cli::{Context, control, nodes, values};
 use crate::engine::error::Code;
 
 /// Send bytes to a terminal.
 #[derive(Debug, Args)]
 pub(crate) struct TypeArgs {
     /// Exactly these bytes; `-` reads them from stdin; no newline is added
-    #[arg(required_unless_present = "key", allow_hyphen_values = true)]
+    #[arg(required_unless_present_any = ["key", "enter"], allow_hyphen_values = true)]
     text: Option<String>,
     /// Add a carriage return
     #[arg(long)]
@@ -46,11 +47,26 @@ pub(crate) async fn run(context: &Context, args: &TypeArgs) -> Result<i32, CliEr
         "timeout_ms": u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX),
     });
     let path = format!("/api/v1/terminals/{terminal}/input");
-    let answer = found.client.post(&path, &body).await?;
+    let answer = found.client.patient(args.timeout).post(&path, &body).await;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(refused(&found, &terminal, error.into()).await),
+    };
     if context.output.json {
         context.output.value(&answer);
     }
     Ok(0)
+}
+
+/// The refusal with what to do about it: keys that may have been written are not to be typed again blindly.
+async fn refused(found: &Found, terminal: &str, error: CliError) -> CliError {
+    if error.code == Code::TimedOut {
+        return error.with_help(
+            "the keys may have been written: look at `collab-p2p screen` before you type them again; \
+             --timeout waits longer",
+        );
+    }
+    control::unlockable(found, terminal, error).await
 }
 
 fn stdin() -> Result<Vec<u8>, CliError> {

@@ -24,6 +24,19 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// A duration as people read it, to the second: `45 s`, `9 min 58 s`, `2 h 5 min`.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes, seconds) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// A duration, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expiry(pub(crate) Option<Duration>);
@@ -85,6 +98,20 @@ mod tests {
             "1.5h",
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn spans_are_read_in_their_two_largest_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (45, "45 s"),
+            (600, "10 min"),
+            (598, "9 min 58 s"),
+            (7_200, "2 h"),
+            (7_501, "2 h 5 min"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
         }
     }
 

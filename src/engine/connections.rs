@@ -355,7 +355,7 @@ impl Connections {
                 format!("next try in {} s: {error}", at.since(now).as_secs() + 1)
             }
             Some((at, None)) => format!("next try in {} s", at.since(now).as_secs() + 1),
-            None if self.wanted.is_empty() && !self.anybody => "for somebody to join".to_owned(),
+            None if self.wanted.is_empty() && !self.anybody => "nobody else is a member".to_owned(),
             None => "for a member to be found (LAN, this machine, or its address)".to_owned(),
         }
     }

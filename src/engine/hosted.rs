@@ -371,10 +371,14 @@ impl Engine {
         self.leased(terminal, out, context);
         match result {
             Some(Ok(())) => Ok(()),
-            Some(Err(refusal)) => Err(CommandError::new(
-                crate::engine::viewed::code_of(&refusal),
-                refusal.to_string(),
-            )),
+            Some(Err(refusal)) => {
+                let message = self.member_mut().map_or_else(
+                    || refusal.to_string(),
+                    |member| member.refusal_in_words(&refusal),
+                );
+                let code = crate::engine::viewed::code_of(&refusal);
+                Err(CommandError::new(code, message))
+            }
             None => Err(CommandError::new(
                 Code::NoTerminalShared,
                 "no such terminal runs here",

@@ -303,7 +303,7 @@ impl Engine {
             let waits = self.links.waits_for(now);
             CommandError::new(
                 Code::PeerUnreachable,
-                format!("no member was reached; waiting {waits}"),
+                format!("no member was reached ({waits})"),
             )
         })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::engine::address::{Addr, Reach};
 use crate::engine::admission::{Joined, Presenter, Question, Sponsor, SponsorLimits};
-use crate::engine::capability::Role;
+use crate::engine::capability::{Action, Role};
 use crate::engine::command::{
     Ask, CommandError, ControlMode, Pointer, Reply, Selection, SessionPatch, Typing,
 };
@@ -505,6 +505,7 @@ impl Member {
         } else {
             Sponsors::Any
         };
+        self.may_invite(&grant)?;
         let mut taken = Taken::default();
         let now = context.now.wall;
         let body = StatementBody::Grant(grant);
@@ -521,6 +522,28 @@ impl Member {
         let actor = self.actor(&self.me());
         context.emit(Some(actor), What::InviteCreated { invite: id, role });
         Ok(id)
+    }
+
+    /// Refuses a ticket that this member cannot make, in words for people.
+    fn may_invite(&self, grant: &Grant) -> Result<(), CommandError> {
+        let action = Action::CreateInvite {
+            rank: grant.rank,
+            capabilities: grant.capabilities,
+        };
+        let me = self.me();
+        if self.replica.membership().may(&me, &action) {
+            return Ok(());
+        }
+        let mine = self.replica.standing(&me);
+        let mine = mine.map_or(Role::Viewer, |standing| standing.role);
+        let message = match mine {
+            Role::Viewer => "a viewer cannot make tickets".to_owned(),
+            Role::Owner | Role::Admin | Role::Editor | Role::Agent => {
+                let (mine, other) = (mine.name(), grant.role.name());
+                format!("the role {mine} cannot make tickets for the role {other}")
+            }
+        };
+        Err(CommandError::new(Code::NotPermitted, message))
     }
 
     /// Changes facts of the session.
@@ -562,7 +585,7 @@ impl Member {
     pub(in crate::engine) fn announced_terminals(
         &self,
     ) -> Vec<(MemberId, TerminalId, TerminalState)> {
-        let may = crate::engine::capability::Action::AnnounceTerminal;
+        let may = Action::AnnounceTerminal;
         let mut hosts: Vec<_> = self
             .replica
             .documents()

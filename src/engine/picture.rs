@@ -281,7 +281,12 @@ impl Engine {
     fn connection(&self, member: &Member, now: Now) -> ConnectionView {
         if self.links.up().next().is_none() {
             let waiting = member.sync.unseen(&member.replica);
-            let waits_for = self.links.waits_for(now.mono);
+            let mut others = member.replica.membership().members();
+            let waits_for = if others.all(|known| known.id == self.me) {
+                "nobody has joined yet".to_owned()
+            } else {
+                self.links.waits_for(now.mono)
+            };
             return ConnectionView::Offline { waiting, waits_for };
         }
         match member.sync.waiting(&member.replica) {

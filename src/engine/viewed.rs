@@ -485,7 +485,8 @@ impl Engine {
                         participant: me,
                     },
                 );
-                let error = CommandError::new(denial_code(&denial), denial.to_string());
+                let message = member.denial_in_words(&denial);
+                let error = CommandError::new(denial_code(&denial), message);
                 self.asked(terminal, Err(error), context);
             }
             SenderEvent::Ended {
@@ -504,7 +505,7 @@ impl Engine {
                 context.emit(Some(member.actor(&me)), what);
             }
             SenderEvent::Refused(refusal) => {
-                let (code, message) = (code_of(&refusal), refusal.to_string());
+                let (code, message) = (code_of(&refusal), member.refusal_in_words(&refusal));
                 context.emit(
                     None,
                     What::ControlRefused {
@@ -537,15 +538,16 @@ impl Engine {
 
     /// An order has reached the host.
     fn ordered(&mut self, terminal: TerminalId, outcome: OrderOutcome, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let result = match outcome {
             OrderOutcome::Done => Ok(Reply::Done),
             OrderOutcome::Waiting => Ok(Reply::Requested),
             OrderOutcome::Refused(refusal) => {
-                Err(CommandError::new(code_of(&refusal), refusal.to_string()))
+                let message = member.refusal_in_words(&refusal);
+                Err(CommandError::new(code_of(&refusal), message))
             }
-        };
-        let Phase::Member(member) = &mut self.phase else {
-            return;
         };
         let promise = member
             .ordering
@@ -567,9 +569,11 @@ impl Engine {
         let result = match result {
             TypeResult::Taken => Ok(Reply::Typed { bytes }),
             TypeResult::Refused(refusal) => {
-                Err(CommandError::new(code_of(&refusal), refusal.to_string()))
+                let message = member.refusal_in_words(&refusal);
+                Err(CommandError::new(code_of(&refusal), message))
             }
             TypeResult::Cut { account, reason } => {
+                let reason = member.ending_in_words(&reason);
                 let message = format!(
                     "control ended ({reason}): {} of {bytes} bytes were written, {} were not, {} may have been",
                     account.written, account.not_written, account.unknown

@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 
 use crate::engine::command::CommandError;
 use crate::engine::error::Code;
-use crate::node::folder::{Folders, MemberInfo, NodeRecord};
+use crate::node::folder::{Folders, Label, MemberInfo, NodeRecord};
 
 use super::json::{Membership, Problem, Session, Time};
 
@@ -48,6 +48,15 @@ impl Client {
         Self {
             socket: socket.into(),
             wait: ANSWER_WAIT,
+        }
+    }
+
+    /// The same way for a question that the node may take so much longer to answer.
+    #[must_use]
+    pub fn patient(&self, more: Duration) -> Self {
+        Self {
+            socket: self.socket.clone(),
+            wait: self.wait.saturating_add(more),
         }
     }
 
@@ -229,30 +238,38 @@ impl Events {
     }
 }
 
-/// All memberships of this user in this state folder, running ones with what their nodes tell, the most
-/// recently used first.
+/// All memberships of this user in this state folder, running ones with what their nodes tell, the others with
+/// what theirs last told; the most recently used first, those that are over last.
 pub async fn memberships(folders: &Folders) -> Vec<Membership> {
     let running = running(folders).await;
-    let all = folders.list().into_iter().map(|member| {
+    let mut all = folders.list();
+    all.sort_by_key(|member| member.ended);
+    let all = all.into_iter().map(|member| {
         let key = (member.session, member.member);
         let found = running
             .iter()
             .find(|found| (found.node.session, found.node.member) == key);
-        membership(member, found)
+        membership(&member, found)
     });
     all.collect()
 }
 
-fn membership(member: MemberInfo, running: Option<&Running>) -> Membership {
+fn membership(member: &MemberInfo, running: Option<&Running>) -> Membership {
     let told = running.and_then(|found| found.session.as_ref());
+    let told = told.map(|session| Label {
+        title: session.facts.title.clone(),
+        name: session.me.name.clone(),
+        role: session.facts.role,
+    });
+    let label = told.or_else(|| member.label());
     Membership {
         session: member.session,
         member: member.member,
         kind: member.kind,
         running: member.running,
-        title: told.map(|session| session.facts.title.clone()),
-        name: told.map(|session| session.me.name.clone()),
-        role: told.map(|session| session.facts.role),
+        title: label.as_ref().map(|label| label.title.clone()),
+        name: label.as_ref().map(|label| label.name.clone()),
+        role: label.as_ref().map(|label| label.role),
         socket: running.map(|found| found.node.socket.clone()),
         last_used: Time(member.last_used),
         ended: member.ended,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
-use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::ids::{MemberId, SessionId, TerminalId};
 use crate::engine::view::{LeaseEnding, View, What};
 use crate::node::Handle;
 use crate::node::handle::NumberedEvent;
@@ -35,6 +35,8 @@ struct Ring {
     newest: u64,
     /// Events so far, ephemeral ones too.
     count: u64,
+    /// The session, which a node that has left it no longer tells.
+    session: SessionId,
     /// Nothing once the node has stopped, so that readers end.
     live: Option<broadcast::Sender<Arc<Envelope>>>,
 }
@@ -45,17 +47,19 @@ pub struct Reader {
     hub: Arc<Hub>,
     waiting: VecDeque<Arc<Envelope>>,
     live: Option<broadcast::Receiver<Arc<Envelope>>>,
-    last: u64,
+    /// Number of the newest durable event read; nothing for a reader that begins before this hub heard any.
+    last: Option<u64>,
 }
 
 impl Hub {
-    /// An empty hub; `started` tells this process's events from those of earlier ones.
-    pub fn new(started: Time) -> Self {
+    /// An empty hub for a session; `started` tells this process's events from those of earlier ones.
+    pub fn new(started: Time, session: SessionId) -> Self {
         let (live, _) = broadcast::channel(BEHIND_MAX);
         let ring = Ring {
             kept: VecDeque::new(),
             newest: 0,
             count: 0,
+            session,
             live: Some(live),
         };
         Self {
@@ -87,13 +91,15 @@ impl Hub {
     /// A reader of everything after `since`, or of what happens from now on.
     pub fn read(self: &Arc<Self>, since: Option<u64>) -> Reader {
         let ring = self.ring();
-        // A number from the future belongs to an earlier process: nothing of this one is skipped.
-        let last = since.map_or(
-            ring.newest,
-            |since| if since > ring.newest { 0 } else { since },
-        );
+        // A number from the future belongs to an earlier process: nothing of this one is skipped. Who names none
+        // has lost nothing that came before.
+        let last = match since {
+            Some(since) if since > ring.newest => Some(0),
+            Some(since) => Some(since),
+            None => Some(ring.newest).filter(|newest| *newest > 0),
+        };
         let live = ring.live.as_ref().map(broadcast::Sender::subscribe);
-        let waiting = ring.after(last);
+        let waiting = ring.after(last.unwrap_or_default());
         drop(ring);
         Reader {
             hub: Arc::clone(self),
@@ -118,7 +124,7 @@ impl Hub {
         let mut ring = self.ring();
         ring.count = ring.count.saturating_add(1);
         let id = format!("{}-{}", self.prefix, ring.count);
-        let envelope = Arc::new(envelope(id, view, event));
+        let envelope = Arc::new(envelope(id, (ring.session, view), event));
         if let Some(seq) = envelope.seq {
             ring.newest = seq;
             ring.kept.push_back(Arc::clone(&envelope));
@@ -166,29 +172,29 @@ impl Reader {
         let Some(seq) = event.seq else {
             return Some(event);
         };
-        let expected = self.last.saturating_add(1);
+        let expected = self.last.map_or(seq, |last| last.saturating_add(1));
         if seq < expected {
             return None;
         }
         if seq > expected {
             let lagged = lagged(&event, expected, seq.saturating_sub(1));
-            self.last = seq.saturating_sub(1);
+            self.last = Some(seq.saturating_sub(1));
             self.waiting.push_front(event);
             return Some(Arc::new(lagged));
         }
-        self.last = seq;
+        self.last = Some(seq);
         Some(event)
     }
 
     /// Reads the kept events again from the last one seen.
     fn catch_up(&mut self) {
-        let fresh = self.hub.read(Some(self.last));
+        let fresh = self.hub.read(Some(self.last.unwrap_or_default()));
         self.waiting = fresh.waiting;
         self.live = fresh.live;
     }
 }
 
-fn envelope(id: String, view: &View, event: &NumberedEvent) -> Envelope {
+fn envelope(id: String, (session, view): (SessionId, &View), event: &NumberedEvent) -> Envelope {
     let what = &event.event.what;
     let (kind, data) = shown(view, what);
     Envelope {
@@ -196,7 +202,7 @@ fn envelope(id: String, view: &View, event: &NumberedEvent) -> Envelope {
         id,
         seq: Some(event.seq).filter(|seq| *seq > 0 && !what.ephemeral()),
         time: Time(event.event.time),
-        session: view.session.id,
+        session,
         actor: event.event.actor.clone(),
         kind: kind.to_owned(),
         data,
@@ -445,8 +451,10 @@ mod tests {
         }
     }
 
+    const SESSION: SessionId = SessionId([0x5e; 32]);
+
     fn hub() -> Arc<Hub> {
-        Arc::new(Hub::new(Time(Wall(1))))
+        Arc::new(Hub::new(Time(Wall(1)), SESSION))
     }
 
     async fn seqs(reader: &mut Reader, count: usize) -> Vec<Option<u64>> {
@@ -476,6 +484,30 @@ mod tests {
         hub.add(&a_view(), &durable(2));
 
         assert_eq!(seqs(&mut reader, 2).await, [None, Some(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_fresh_reader_of_a_hub_that_began_late_has_lost_nothing() {
+        let hub = hub();
+        let mut reader = hub.read(None);
+        hub.add(&a_view(), &durable(7));
+        hub.add(&a_view(), &durable(9));
+
+        assert_eq!(reader.next().await.unwrap().seq, Some(7));
+        let lost = reader.next().await.unwrap();
+        assert_eq!(lost.kind, "stream.lagged");
+        assert_eq!(lost.data, json!({"from": 8, "to": 8}));
+    }
+
+    #[tokio::test]
+    async fn an_event_names_its_session_also_when_the_node_has_left_it() {
+        let hub = hub();
+        let mut reader = hub.read(None);
+        let mut view = a_view();
+        view.session.id = SessionId([0; 32]);
+        hub.add(&view, &durable(1));
+
+        assert_eq!(reader.next().await.unwrap().session, SESSION);
     }
 
     #[tokio::test]

@@ -136,11 +136,11 @@ pub struct Membership {
     pub kind: crate::node::folder::MemberKind,
     /// Whether a node runs it.
     pub running: bool,
-    /// Its title; told by running nodes only.
+    /// Its title, as its node tells it or last told it.
     pub title: Option<String>,
-    /// My name there; told by running nodes only.
+    /// My name there, likewise.
     pub name: Option<String>,
-    /// My role there; told by running nodes only.
+    /// My role there, likewise.
     pub role: Option<Role>,
     /// The socket of the running node.
     pub socket: Option<std::path::PathBuf>,
@@ -864,7 +864,10 @@ impl Invite {
             created_at: Time(invite.created),
             expires_at: invite.expires.map(Time),
             used: invite.used,
-            open: invite.open,
+            open: invite.open
+                && invite
+                    .expires
+                    .is_none_or(|end| end >= crate::node::clock::wall()),
             ticket: None,
             uri: None,
             join_command: None,

@@ -44,7 +44,7 @@ pub(super) fn terminal<'v>(
         [] => Err(none(
             Code::NoTerminalShared,
             "open terminal",
-            name.unwrap_or_default(),
+            name.filter(|name| *name != DEFAULT).unwrap_or_default(),
         )),
         several => {
             let ids = several.iter().map(|one| one.id.to_string());
@@ -67,7 +67,11 @@ pub(super) fn approval<'v>(view: &'v View, who: &str) -> Result<&'v ApprovalView
     let found: Vec<_> = view.approvals.iter().filter(named).collect();
     match found.as_slice() {
         [one] => Ok(one),
-        [] => Err(none(Code::NoApproval, "waiting newcomer", who)),
+        [] => {
+            let who: String = who.chars().take(80).collect();
+            let message = format!("nobody called {who:?} waits");
+            Err(CommandError::new(Code::NoApproval, message))
+        }
         several => {
             let ids = several.iter().map(|one| one.member.to_string());
             Err(which(Code::WhichParticipant, "newcomers", who, ids))
@@ -107,7 +111,7 @@ fn none(code: Code, what: &str, text: &str) -> CommandError {
 fn which(code: Code, what: &str, text: &str, ids: impl Iterator<Item = String>) -> CommandError {
     let text: String = text.chars().take(80).collect();
     let ids: Vec<String> = ids.collect();
-    let named = if text.is_empty() {
+    let named = if text.is_empty() || text == DEFAULT {
         "are open".to_owned()
     } else {
         format!("are named {text:?}")
@@ -163,9 +167,10 @@ mod tests {
         view.terminals
             .iter_mut()
             .for_each(|terminal| terminal.open = false);
-        assert_eq!(
-            terminal(&view, None).unwrap_err().code,
-            Code::NoTerminalShared
-        );
+        for nothing in [None, Some(DEFAULT)] {
+            let error = terminal(&view, nothing).unwrap_err();
+            assert_eq!(error.code, Code::NoTerminalShared);
+            assert_eq!(error.message, "there is no open terminal");
+        }
     }
 }

@@ -43,7 +43,7 @@ pub async fn serve(
         listener: UnixListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
     };
-    let hub = Arc::new(Hub::new(started));
+    let hub = Arc::new(Hub::new(started, handle.view().session.id));
     let events = handle.events();
     let context = Context {
         handle: handle.clone(),
@@ -153,6 +153,7 @@ pub(super) mod tests {
     use tokio::sync::{Mutex, broadcast, mpsc, watch};
 
     use super::*;
+    use crate::engine::capability::Role;
     use crate::engine::command::{Command, CommandError, Reply};
     use crate::engine::effect::StopReason;
     use crate::engine::error::Code;
@@ -162,7 +163,7 @@ pub(super) mod tests {
     use crate::gateway::client::{Client, memberships};
     use crate::gateway::json::Envelope;
     use crate::gateway::routes::tests::a_view;
-    use crate::node::folder::{EnvPaths, MemberKind, NodeRecord, Registration, Socket};
+    use crate::node::folder::{EnvPaths, Label, MemberKind, NodeRecord, Registration, Socket};
     use crate::node::handle::NumberedEvent;
 
     /// A node without an engine, served on a real socket: it shows one view and answers as it is told.
@@ -315,7 +316,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn memberships_tell_titles_of_running_nodes_only() {
+    async fn memberships_tell_what_their_nodes_say_and_stopped_ones_what_theirs_last_said() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
         let view = view_of(0xa1, "Work", 0x11, "ada");
@@ -323,25 +324,39 @@ pub(super) mod tests {
         let lock = folders
             .create_member(running, view.me, MemberKind::Host, Wall(2))
             .unwrap();
-        drop(
-            folders
-                .create_member(stopped, view.me, MemberKind::Guest, Wall(1))
-                .unwrap(),
-        );
+        let over = SessionId([0xc1; 32]);
+        for (session, title) in [(stopped, "Home"), (over, "Past")] {
+            let made = folders.create_member(session, view.me, MemberKind::Guest, Wall(1));
+            let mut made = made.unwrap();
+            let label = Label {
+                title: title.to_owned(),
+                name: "ada".to_owned(),
+                role: Role::Editor,
+            };
+            made.set_label(&label).unwrap();
+            if session == over {
+                made.touch(Wall(3)).unwrap();
+                made.set_ended().unwrap();
+            }
+        }
         let node = Served::start_in(&folders, view, MemberKind::Host, |_| Ok(Reply::Done));
 
         let mut all = memberships(&folders).await;
 
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.len(), 3);
+        let last = all.pop().unwrap();
+        assert_eq!((last.session, last.ended), (over, true));
         let (second, first) = (all.pop().unwrap(), all.pop().unwrap());
         assert_eq!(
             (first.session, first.title.as_deref()),
             (running, Some("Work"))
         );
         assert_eq!(
-            (second.session, second.title, second.running),
-            (stopped, None, false)
+            (second.session, second.title.as_deref(), second.running),
+            (stopped, Some("Home"), false)
         );
+        assert_eq!(second.name.as_deref(), Some("ada"));
+        assert_eq!(second.role, Some(Role::Editor));
         assert_eq!(
             node.json("/api/v1/sessions").await["items"][0]["name"],
             "ada"

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Every folder is 0700 and every file 0600; a folder of another user is refused. Nothing here holds a name,
-//! a title or a word of chat in clear: memberships are found by name through keyed marks.
+//! a title or a word of chat in clear: memberships are found by name through keyed marks, and listed by a label that
+//! is sealed under the folder's store key.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -18,7 +19,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64, HEXLOWER};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, geteuid};
@@ -26,13 +27,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use crate::engine::address::Addr;
+use crate::engine::capability::Role;
 use crate::engine::error::Code;
 use crate::engine::ids::{MemberId, SessionId, TopicId};
+use crate::engine::persist::{Key, Table};
 use crate::engine::time::Wall;
-use crate::store::StoreError;
 use crate::store::disk::{
-    draw_entropy, load_or_create_key, read_capped, read_key, write_atomically,
+    Disk, STORE_FILE, draw_entropy, load_or_create_key, read_capped, read_key, write_atomically,
 };
+use crate::store::{Store, StoreError};
 
 /// Longest socket path in bytes; the kernel's own limit is 104 to 108.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -44,6 +47,8 @@ const NODES_MAX: usize = 256;
 const LOCK_TRIES: u32 = 10;
 /// Pause between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How often a store is tried that its node has just let go of.
+const RELEASE_TRIES: u32 = 100;
 
 const INFO_FILE: &str = "member";
 const LOCK_FILE: &str = "lock";
@@ -114,6 +119,18 @@ pub struct MemberInfo {
     /// Its folder.
     pub path: PathBuf,
     marks: Marks,
+    sealed: Option<String>,
+}
+
+/// What a membership is called, as its node last knew it. At rest it is sealed under the folder's store key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// The session's title.
+    pub title: String,
+    /// The member's name.
+    pub name: String,
+    /// The member's role.
+    pub role: Role,
 }
 
 /// A membership's folder, locked for this process until dropped.
@@ -355,11 +372,12 @@ impl Folders {
     }
 
     /// All memberships here, the most recently used first. A folder that cannot be read is passed over with
-    /// a warning.
+    /// a warning, and so is what a join leaves that was killed before anybody let it in.
     pub fn list(&self) -> Vec<MemberInfo> {
         let mut members: Vec<MemberInfo> = entries(&self.sessions())
             .filter(|path| path.join(INFO_FILE).exists())
             .filter_map(|path| member_info(path).inspect_err(warn).ok())
+            .filter(|member| !member.never_was())
             .collect();
         members.sort_by(|a, b| {
             b.last_used
@@ -523,6 +541,23 @@ impl MemberInfo {
         self.marks.title.is_some() && self.marks.title == self.mark(title)
     }
 
+    /// What the membership is called, if its node ever said so and the folder's key is sound.
+    pub fn label(&self) -> Option<Label> {
+        let sealed = BASE64.decode(self.sealed.as_ref()?.as_bytes()).ok()?;
+        let opened = read_key(&self.path).ok()?.open(&label_place(), &sealed)?;
+        serde_json::from_slice(&opened).ok()
+    }
+
+    /// Whether nobody ever let this guest in. Its folder is locked while it is looked into, so that no node begins
+    /// there meanwhile.
+    fn never_was(&self) -> bool {
+        let suspect = self.kind == MemberKind::Guest && self.marks.name.is_none();
+        suspect
+            && !self.running
+            && !self.ended
+            && lock(&self.path).is_ok_and(|_held| holds_nothing(&self.path))
+    }
+
     fn mark(&self, text: &str) -> Option<String> {
         read_key(&self.path).ok().map(|key| mark_of(&key, text))
     }
@@ -570,18 +605,26 @@ impl MemberFolder {
         self.change(|info| info.ports = ports)
     }
 
-    /// Notes marks of the member's name and the session's title, by which the folder is found again.
+    /// Notes what the membership is called, sealed, and marks of name and title, by which the folder is found again.
     ///
     /// # Errors
     /// What the file system says, or a damaged key.
-    pub fn set_marks(&mut self, name: &str, title: &str) -> Result<(), FolderError> {
-        let key = read_key(&self.path).map_err(|error| stored(&self.path, error))?;
-        let (name, title) = (mark_of(&key, name), mark_of(&key, title));
+    pub fn set_label(&mut self, label: &Label) -> Result<(), FolderError> {
+        let failed = |error| stored(&self.path, error);
+        let key = read_key(&self.path).map_err(failed)?;
+        let nonce = draw_entropy().map_err(failed)?.bytes();
+        let (name, title) = (mark_of(&key, &label.name), mark_of(&key, &label.title));
+        let text = serde_json::to_vec(label).map_err(|error| FolderError::Broken {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        let sealed = BASE64.encode(&key.seal(&label_place(), &text, nonce));
         self.change(|info| {
             info.marks = Marks {
                 name: Some(name),
                 title: Some(title),
-            }
+            };
+            info.label = Some(sealed);
         })
     }
 
@@ -673,6 +716,9 @@ struct InfoFile {
     ports: Ports,
     ended: bool,
     marks: Marks,
+    /// A sealed [`Label`] in base64.
+    #[serde(default)]
+    label: Option<String>,
 }
 
 impl InfoFile {
@@ -688,6 +734,7 @@ impl InfoFile {
             ports,
             ended: false,
             marks,
+            label: None,
         }
     }
 
@@ -735,6 +782,11 @@ fn first_hex(bytes: &[u8], count: usize) -> String {
     HEXLOWER.encode(bytes.get(..count).unwrap_or(bytes))
 }
 
+/// Where a sealed label belongs: it opens nowhere else.
+fn label_place() -> Key {
+    Key::new(Table::Meta, "label of the folder")
+}
+
 fn mark_of(key: &crate::store::seal::StoreKey, text: &str) -> String {
     HEXLOWER.encode(&key.mark(text))
 }
@@ -751,6 +803,7 @@ fn member_info(path: PathBuf) -> Result<MemberInfo, FolderError> {
         ended: info.ended,
         running: is_locked(&path),
         marks: info.marks,
+        sealed: info.label,
         path,
     })
 }
@@ -794,6 +847,48 @@ fn answers(socket: &Path) -> bool {
         Ok(_) => true,
         Err(error) => error.kind() == ErrorKind::WouldBlock,
     }
+}
+
+/// Whether a membership's folder holds no record at all: nobody was ever let in by it. A store that cannot be read
+/// counts as holding something. Nobody else uses the folder meanwhile.
+pub(super) fn holds_nothing(folder: &Path) -> bool {
+    if !folder.join(STORE_FILE).exists() {
+        return true;
+    }
+    let Some(store) = opened(folder) else {
+        return false;
+    };
+    Table::ALL.into_iter().all(|table| {
+        let scan = store.scan(table);
+        scan.is_ok_and(|scan| scan.records.is_empty() && scan.damaged.is_empty())
+    })
+}
+
+/// The store, which a node that has just ended may hold for a moment.
+fn opened(folder: &Path) -> Option<Disk> {
+    for _ in 0..RELEASE_TRIES {
+        match Disk::open(folder) {
+            Err(StoreError::Locked) => std::thread::sleep(LOCK_PAUSE),
+            other => return other.ok(),
+        }
+    }
+    None
+}
+
+/// Removes a membership's folder with all that it holds.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    let mut removed = fs::remove_dir_all(folder);
+    // A store that is just being made may put a file into a folder that is being emptied.
+    for _ in 0..RELEASE_TRIES {
+        match &removed {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(LOCK_PAUSE);
+                removed = fs::remove_dir_all(folder);
+            }
+            Ok(()) | Err(_) => break,
+        }
+    }
+    removed
 }
 
 /// Takes the lock of a folder for as long as the file stays open; the kernel frees it when the process ends.
@@ -972,6 +1067,14 @@ mod tests {
         MemberId([n; 32])
     }
 
+    fn label(name: &str, title: &str) -> Label {
+        Label {
+            title: title.to_owned(),
+            name: name.to_owned(),
+            role: Role::Viewer,
+        }
+    }
+
     fn folders(home: &TempDir) -> Folders {
         let env = EnvPaths {
             state_home: Some(home.path().join("state")),
@@ -1079,6 +1182,7 @@ mod tests {
         for (n, time) in [(1, 10), (2, 30), (3, 20)] {
             let made = folders.create_member(SESSION, member(n), MemberKind::Guest, Wall(time));
             let mut made = made.unwrap();
+            made.set_label(&label("bob", "a title")).unwrap();
             if n == 2 {
                 made.set_ended().unwrap();
             }
@@ -1090,6 +1194,30 @@ mod tests {
     }
 
     #[test]
+    fn a_join_that_was_killed_before_it_was_let_in_left_no_membership() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let make = |n| {
+            let made = folders.create_member(SESSION, member(n), MemberKind::Guest, Wall(1));
+            made.unwrap().path().to_owned()
+        };
+        make(1);
+        drop(Disk::open(&make(2)).unwrap());
+        let mut admitted = Disk::open(&make(3)).unwrap();
+        let mut batch = crate::store::Batch::new();
+        batch.put(Key::new(Table::Keys, "k"), vec![1]);
+        admitted
+            .commit(batch, crate::store::Durability::Immediate)
+            .unwrap();
+        drop(admitted);
+
+        let listed: Vec<MemberId> = folders.list().iter().map(|info| info.member).collect();
+
+        assert_eq!(listed, [member(3)]);
+        assert_eq!(folders.most_recent_not_running().unwrap().member, member(3));
+    }
+
+    #[test]
     fn join_resumes_the_guest_of_that_name_or_the_only_one() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
@@ -1097,7 +1225,7 @@ mod tests {
             let mut made = folders
                 .create_member(SESSION, member(n), kind, Wall(1))
                 .unwrap();
-            made.set_marks(name, "a title").unwrap();
+            made.set_label(&label(name, "a title")).unwrap();
         };
         let found = |name| {
             folders
@@ -1129,7 +1257,8 @@ mod tests {
         let folders = folders(&home);
         let made = folders.create_member(SESSION, member(1), MemberKind::Guest, Wall(1));
         let mut made = made.unwrap();
-        made.set_marks("canary-name", "canary-title").unwrap();
+        made.set_label(&label("canary-name", "canary-title"))
+            .unwrap();
 
         assert_eq!(mode(folders.state()), 0o700);
         assert_eq!(mode(made.path()), 0o700);

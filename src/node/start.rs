@@ -1,6 +1,6 @@
 //! Opens a session, joins one, or goes on with a membership: folder, lock, network, engine, driver.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::engine::persist::Table;
 use crate::engine::replica::{Records, topic};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::Now;
-use crate::engine::view::{ConnectionView, Phase};
+use crate::engine::view::{ConnectionView, InviteView, Phase, View};
 use crate::engine::{Engine, JoinWith as EngineJoin, NewSession, Setup};
 use crate::net::{Net, NetConfig, NetError, Scope};
 use crate::node::clock::Clock;
@@ -26,7 +26,7 @@ use crate::node::committer::OpenStore;
 use crate::node::driver::Driver;
 use crate::node::entropy;
 use crate::node::folder::{
-    FolderError, Folders, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
+    self, FolderError, Folders, Label, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
 };
 use crate::node::handle::Handle;
 use crate::store::disk::Disk;
@@ -86,10 +86,12 @@ pub struct Running {
     pub kind: MemberKind,
     /// The terminal that runs here.
     pub terminal: Option<TerminalId>,
-    /// The invitation made for this share.
-    pub invite: Option<InviteId>,
+    /// The invitation made for this share, with its ticket, as it stood before the terminal began: a short
+    /// command ends the node before anybody has looked.
+    pub invite: Option<InviteView>,
     /// Where the local API is to be served.
     pub socket: PathBuf,
+    folder: PathBuf,
     task: JoinHandle<StopReason>,
     looking: JoinHandle<()>,
     registered: JoinHandle<()>,
@@ -113,9 +115,23 @@ impl Running {
         drop(tokio::time::timeout(Duration::from_secs(1), self.registered).await);
         reason
     }
+
+    /// Ends a node of which nothing came, and removes its folder: a share whose ticket nobody has seen, or a join
+    /// that was never let in. A guest's folder that holds anything at all stays.
+    pub async fn discard(self) {
+        let (folder, kind) = (self.folder.clone(), self.kind);
+        // It may have stopped by itself.
+        drop(self.handle.command(Command::GoOffline).await);
+        self.stopped().await;
+        let removed = tokio::task::spawn_blocking(move || remove_unused(&folder, kind)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%error, "the folder of a membership that never was stays");
+        }
+    }
 }
 
-/// Opens a session around a terminal. Returns when the terminal is being started and the ticket stands.
+/// Opens a session around a terminal. Returns when the ticket stands and the terminal is being started, in this
+/// order: a command that ends at once ends a session that was there. If it fails, nothing of it is left.
 ///
 /// # Errors
 /// The state folder, the network or the command cannot be used.
@@ -139,28 +155,14 @@ pub async fn share(settings: Settings, with: ShareWith) -> Result<Running, Comma
         .create_member(session, engine.me(), MemberKind::Host, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
     let found = topic(&discovery, &session, NEARBY);
-    let mut running = parts.run(settings, engine, outcome, folder, found)?;
-    let opened = running
-        .handle
-        .command(Command::OpenTerminal {
-            spec: with.terminal,
-        })
-        .await?;
-    if let Reply::Terminal { id } = opened {
-        running.terminal = Some(id);
+    let mut running = parts.run_new(settings, engine, outcome, folder, found)?;
+    match running.begin(with).await {
+        Ok(()) => Ok(running),
+        Err(error) => {
+            running.discard().await;
+            Err(error)
+        }
     }
-    let invite = Command::CreateInvite {
-        role: with.role,
-        expires_in: with.expires_in,
-        ask: with.new.ask,
-        addresses: with.addresses,
-    };
-    if let Reply::Invite { id } = running.handle.command(invite).await? {
-        running.invite = Some(id);
-    }
-    running.listening().await;
-    running.entered().await;
-    Ok(running)
 }
 
 /// Begins to join. Returns at once; the view's phase tells when it has succeeded.
@@ -182,7 +184,7 @@ pub fn join(settings: Settings, with: JoinWith) -> Result<Running, CommandError>
         .folders
         .create_member(session, engine.me(), MemberKind::Guest, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
-    parts.run(settings, engine, outcome, folder, found)
+    parts.run_new(settings, engine, outcome, folder, found)
 }
 
 /// Goes on with a membership that is not running.
@@ -265,7 +267,8 @@ impl Parts {
         })
     }
 
-    fn run(
+    /// Runs a node whose folder is new; if it cannot be started, the folder goes again.
+    fn run_new(
         self,
         settings: Settings,
         engine: Engine,
@@ -274,11 +277,19 @@ impl Parts {
         found: TopicId,
     ) -> Result<Running, CommandError> {
         let path = folder.path().to_owned();
+        let kind = folder.kind();
+        let store = path.clone();
         let open: OpenStore = Box::new(move || {
-            let store = Disk::open(&path)?;
+            let store = Disk::open(&store)?;
             Ok(Box::new(store) as Box<dyn Store>)
         });
-        self.run_with(settings, engine, outcome, folder, (found, open))
+        let running = self.run_with(settings, engine, outcome, folder, (found, open));
+        if running.is_err()
+            && let Err(error) = remove_unused(&path, kind)
+        {
+            tracing::warn!(%error, "the folder of a membership that never was stays");
+        }
+        running
     }
 
     fn run_with(
@@ -290,7 +301,7 @@ impl Parts {
         (found, open): (TopicId, OpenStore),
     ) -> Result<Running, CommandError> {
         let (session, member) = (folder.session(), folder.member());
-        let kind = folder.kind();
+        let (kind, path) = (folder.kind(), folder.path().to_owned());
         let network = Net::start(net_config(&settings, &engine, folder.ports()))
             .map_err(|error| net_failed(&error))?;
         let socket = settings
@@ -327,6 +338,7 @@ impl Parts {
             terminal: None,
             invite: None,
             socket,
+            folder: path,
             task,
             looking: tokio::spawn(look),
             registered: tokio::spawn(registered),
@@ -336,6 +348,43 @@ impl Parts {
 }
 
 impl Running {
+    /// The ticket first, then the terminal.
+    async fn begin(&mut self, with: ShareWith) -> Result<(), CommandError> {
+        let invite = Command::CreateInvite {
+            role: with.role,
+            expires_in: with.expires_in,
+            ask: with.new.ask,
+            addresses: with.addresses,
+        };
+        let invited = self.handle.command(invite).await?;
+        self.listening().await;
+        if let Reply::Invite { id } = invited {
+            self.invite = self.invitation(id).await;
+        }
+        let spec = with.terminal;
+        let opened = self.handle.command(Command::OpenTerminal { spec }).await?;
+        if let Reply::Terminal { id } = opened {
+            self.terminal = Some(id);
+        }
+        self.entered().await;
+        // By now more addresses may be known.
+        let view = self.handle.view();
+        let mine = |newer: &&InviteView| self.invite.as_ref().is_some_and(|own| own.id == newer.id);
+        if let Some(newer) = view.invites.iter().find(mine) {
+            self.invite = Some(newer.clone());
+        }
+        Ok(())
+    }
+
+    /// The invitation as soon as the view shows it: the answer may overtake the view.
+    async fn invitation(&self, id: InviteId) -> Option<InviteView> {
+        let find = |view: &View| view.invites.iter().find(|invite| invite.id == id).cloned();
+        let mut views = self.handle.watch_view();
+        let known = views.wait_for(|view| find(view).is_some());
+        let view = tokio::time::timeout(Duration::from_secs(2), known).await;
+        view.ok().and_then(Result::ok).and_then(|view| find(&view))
+    }
+
     /// Waits until the addresses are known, which takes the network a moment.
     async fn listening(&self) {
         let mut view = self.handle.watch_view();
@@ -412,7 +461,7 @@ struct Place {
 async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sender<bool>) {
     let mut views = handle.watch_view();
     let mut registration = None;
-    let mut known: (Vec<Addr>, String, String) = Default::default();
+    let mut known = None;
     loop {
         let view = views.borrow_and_update().clone();
         let listen: Vec<Addr> = view
@@ -422,10 +471,22 @@ async fn keep_registered(mut place: Place, handle: Handle, entered: watch::Sende
             .collect();
         let me = view.participants.iter().find(|participant| participant.me);
         let name = me.map(|me| me.name.clone()).unwrap_or_default();
-        let now = (listen.clone(), name, view.session.title.clone());
+        let label = Label {
+            title: view.session.title.clone(),
+            name,
+            role: view.session.role,
+        };
+        // Who has left is no participant any more; what the membership was called stays.
+        let label = match &known {
+            Some((_, before)) if label.name.is_empty() => Label::clone(before),
+            Some(_) | None => label,
+        };
+        let now = Some((listen, label));
         let member = matches!(view.phase, Phase::Member { .. } | Phase::Closed);
         if member && now != known {
-            if let Err(error) = place.update(&mut registration, &now) {
+            if let Some(now) = &now
+                && let Err(error) = place.update(&mut registration, now)
+            {
                 tracing::warn!(%error, "the run folder could not be updated");
             }
             known = now;
@@ -459,11 +520,11 @@ impl Place {
 
     fn update(
         &mut self,
-        registration: &mut Option<crate::node::folder::Registration>,
-        (listen, name, title): &(Vec<Addr>, String, String),
+        registration: &mut Option<folder::Registration>,
+        (listen, label): &(Vec<Addr>, Label),
     ) -> Result<(), FolderError> {
         self.folder.set_ports(ports_of(listen))?;
-        self.folder.set_marks(name, title)?;
+        self.folder.set_label(label)?;
         if let Some(registration) = registration {
             return registration.set_listen(listen.clone());
         }
@@ -479,6 +540,14 @@ impl Place {
         };
         *registration = Some(self.folders.register(record)?);
         Ok(())
+    }
+}
+
+/// Removes the folder of a host whose ticket nobody has seen, or of a guest that was never let in.
+fn remove_unused(folder: &Path, kind: MemberKind) -> std::io::Result<()> {
+    match kind {
+        MemberKind::Guest if !folder::holds_nothing(folder) => Ok(()),
+        MemberKind::Host | MemberKind::Guest => folder::remove(folder),
     }
 }
 

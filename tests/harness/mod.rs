@@ -318,7 +318,11 @@ impl User {
         let what = format!("{} finds that {line}", self.name);
         eventually(&what, SOON, || {
             let status = self.does(&["control", "status"]);
-            let found = status.lines().any(|one| one == line);
+            // How long it lasts stands behind a comma.
+            let longer = format!("{line}, ");
+            let found = status
+                .lines()
+                .any(|one| one == line || one.starts_with(&longer));
             found.then_some(()).ok_or(status)
         });
     }
