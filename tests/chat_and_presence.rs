@@ -31,6 +31,23 @@ fn what_is_said_reaches_everybody_in_one_order() {
 }
 
 #[test]
+fn chat_since_lists_all_of_a_long_talk_and_without_it_the_newest() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    for number in 0..207 {
+        let said = json!({"text": format!("number {number}")});
+        assert_eq!(ada.asks("POST", "/api/v1/messages", &said).0, 201);
+    }
+
+    let all = ada.does(&["chat", "--since", "1h"]);
+    assert_eq!(all.lines().count(), 207);
+    assert!(all.lines().next().unwrap().ends_with(" ada: number 0"));
+    let newest = ada.does(&["chat"]);
+    assert_eq!(newest.lines().count(), 200);
+    assert!(newest.lines().next().unwrap().ends_with(" ada: number 7"));
+}
+
+#[test]
 fn a_message_is_saved_with_nobody_connected() {
     let machine = Machine::new();
     let ada = machine.share("ada", &[], &["cat"]);

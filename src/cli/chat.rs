@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
-use crate::cli::nodes::{self, items, text};
+use crate::cli::nodes::{self, Found, items, text};
 use crate::cli::output::shown;
 use crate::cli::{Context, values};
 use crate::engine::error::Code;
@@ -21,7 +21,7 @@ pub(crate) struct ChatArgs {
     /// Go on listing as messages come
     #[arg(long)]
     follow: bool,
-    /// List messages not older than this, like 10m
+    /// List all messages not older than this, like 10m
     #[arg(long, value_parser = values::duration, value_name = "DURATION")]
     since: Option<std::time::Duration>,
 }
@@ -53,11 +53,7 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
     } else {
         None
     };
-    let path = match args.since {
-        Some(since) => format!("/api/v1/messages?since={}", ago(since)),
-        None => "/api/v1/messages".to_owned(),
-    };
-    let messages = found.client.get(&path).await?;
+    let messages = list(&found, args.since).await?;
     if context.output.json && !args.follow {
         context.output.value(&messages);
     } else {
@@ -80,6 +76,28 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
         }
     }
     Ok(0)
+}
+
+/// The newest messages; with `since` all that are not older, page by page from the newest backwards.
+async fn list(found: &Found, since: Option<std::time::Duration>) -> Result<Value, CliError> {
+    let Some(since) = since else {
+        return Ok(found.client.get("/api/v1/messages").await?);
+    };
+    let path = format!("/api/v1/messages?since={}", ago(since));
+    let mut newest = found.client.get(&path).await?;
+    let mut all = items(&newest).to_vec();
+    while let Some(first) = all.first() {
+        let page = format!("{path}&before={}", text(first, "id"));
+        let earlier = items(&found.client.get(&page).await?).to_vec();
+        if earlier.is_empty() {
+            break;
+        }
+        all.splice(0..0, earlier);
+    }
+    if let Some(listed) = newest.get_mut("items") {
+        *listed = Value::Array(all);
+    }
+    Ok(newest)
 }
 
 /// Prints a message. False if nobody reads any more.
