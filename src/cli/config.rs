@@ -352,7 +352,7 @@ fn unknown(key: &str, known: &[String]) -> String {
         .map(|known| (strsim::damerau_levenshtein(key, known), known))
         .min();
     match near {
-        Some((distance, near)) if distance <= 4 => {
+        Some((distance, near)) if distance <= 3 => {
             format!("unknown setting `{key}`; did you mean `{near}`?")
         }
         Some(_) | None => format!("unknown setting `{key}`"),
