@@ -8,23 +8,21 @@
 //! all. The signature covers the header; the body is `XChaCha20-Poly1305(actor (16) ‖ nonce (16) ‖ change)`
 //! whose associated data is the header without the two fields that describe the body, so nothing is circular.
 //!
-//! Presence uses the same parts without a log, and [`GossipKey`] hides whole messages from those who never
-//! held a ticket.
+//! Presence uses the same parts without a log.
 
 use std::fmt;
 
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::engine::entropy::Entropy;
 use crate::engine::epoch::EpochId;
-use crate::engine::identity::{Domain, MemberKey, Signature, derive_key, hash, verify};
-use crate::engine::ids::{DocumentId, Hash, MemberId, SessionId, TopicId};
+use crate::engine::identity::{Domain, MemberKey, Signature, hash, verify};
+use crate::engine::ids::{DocumentId, Hash, MemberId, SessionId};
 use crate::engine::limits::{
     CHANGE_BYTES_MAX, ENVELOPE_BASE_BYTES, ENVELOPE_BODY_BYTES_MAX, ENVELOPE_HEADER_BYTES_MAX,
-    GOSSIP_BYTES_MAX, MEMBERSHIP_HEADS_MAX, PRESENCE_BODY_BYTES_MAX, PRESENCE_TTL_MS_MAX,
+    MEMBERSHIP_HEADS_MAX, PRESENCE_BODY_BYTES_MAX, PRESENCE_TTL_MS_MAX,
 };
 
 /// The version of the envelope's format that this code writes and reads.
@@ -582,61 +580,6 @@ impl fmt::Debug for PresenceMessage {
     }
 }
 
-/// Hides whole gossip messages (statements among them) from everybody who never held a ticket, relays first.
-/// It says nothing about who wrote a message: what is inside carries its own signature.
-#[derive(Clone)]
-pub struct GossipKey(Zeroizing<[u8; 32]>);
-
-impl GossipKey {
-    /// The key of the session with this discovery key.
-    pub fn derive(discovery_key: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(derive_key(
-            "collab-p2p v1 gossip seal",
-            &[discovery_key],
-        )))
-    }
-
-    /// `nonce (24) ‖ ciphertext`, bound to the topic.
-    ///
-    /// # Errors
-    /// The message is longer than gossip may carry.
-    pub fn seal(
-        &self,
-        topic: &TopicId,
-        message: &[u8],
-        entropy: &mut Entropy,
-    ) -> Result<Vec<u8>, EnvelopeError> {
-        if message.len() > GOSSIP_BYTES_MAX {
-            return Err(too_large("gossip message", message.len(), GOSSIP_BYTES_MAX));
-        }
-        let nonce = entropy.bytes::<NONCE_BYTES>();
-        let mut bytes = nonce.to_vec();
-        bytes.extend(encrypt(&self.0, &nonce, topic.as_bytes(), message)?);
-        Ok(bytes)
-    }
-
-    /// The message that [`Self::seal`] was given.
-    ///
-    /// # Errors
-    /// Too long, too short, altered, of another topic, or of another session.
-    pub fn open(&self, topic: &TopicId, bytes: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
-        let max = GOSSIP_BYTES_MAX + NONCE_BYTES + TAG_BYTES;
-        if bytes.len() > max {
-            return Err(too_large("gossip message", bytes.len(), max));
-        }
-        let (nonce, body) = bytes
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(EnvelopeError::Malformed)?;
-        decrypt(&self.0, nonce, topic.as_bytes(), body)
-    }
-}
-
-impl fmt::Debug for GossipKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GossipKey(..)")
-    }
-}
-
 /// The header of a body of `plain` bytes; its hash is filled in when the body exists.
 fn header_at(
     member: MemberId,
@@ -987,23 +930,6 @@ mod tests {
     }
 
     #[test]
-    fn gossip_opens_on_its_topic_for_holders_of_the_discovery_key() {
-        let (topic, other) = (TopicId([1; 32]), TopicId([2; 32]));
-        let key = GossipKey::derive(&[5; 32]);
-
-        let sealed = key
-            .seal(&topic, b"a statement", &mut Entropy::new([6; 32]))
-            .unwrap();
-
-        assert_eq!(key.open(&topic, &sealed).unwrap(), b"a statement");
-        assert_eq!(key.open(&other, &sealed), Err(EnvelopeError::Undecryptable));
-        assert!(GossipKey::derive(&[6; 32]).open(&topic, &sealed).is_err());
-        assert!(!sealed.windows(9).any(|window| window == b"statement"));
-        assert!(key.open(&topic, &sealed[..20]).is_err());
-        assert!(key.open(&topic, &vec![0; GOSSIP_BYTES_MAX + 100]).is_err());
-    }
-
-    #[test]
     fn two_sealings_of_the_same_text_share_no_nonce() {
         let mut entropy = Entropy::new([9; 32]);
         let one = SealedEnvelope::seal(&signer(), place(), &KEY, &body(b"x"), &mut entropy);
@@ -1054,7 +980,6 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             drop(SealedEnvelope::decode(&[&[1], bytes.as_slice()].concat()));
             drop(PresenceMessage::decode(&[&[1], bytes.as_slice()].concat()));
-            drop(GossipKey::derive(&[0; 32]).open(&TopicId([0; 32]), &bytes));
         }
     }
 

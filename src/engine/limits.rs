@@ -172,8 +172,6 @@ pub const ENTRY_BYTES_MAX: usize = ENVELOPE_HEADER_BYTES_MAX + 64 + ENVELOPE_BOD
 pub const PRESENCE_BODY_BYTES_MAX: usize = 16 * 1024;
 /// How long a presence message may claim to hold.
 pub const PRESENCE_TTL_MS_MAX: u32 = 10 * 60 * 1_000;
-/// One gossip message before it is sealed.
-pub const GOSSIP_BYTES_MAX: usize = 128 * 1024;
 /// Entries of one member that wait for earlier ones.
 pub const LOG_POOL_ENTRIES_MAX: usize = 1_000;
 /// The same in bytes.
