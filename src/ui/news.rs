@@ -86,13 +86,22 @@ fn lease_ended(view: &View, who: &MemberId, ending: &LeaseEnding) -> Option<News
     let said = match (&ending.reason, mine) {
         (EndReason::Released, true) => "you gave control back".to_owned(),
         (EndReason::Released, false) => format!("{} gave control back", words::name_of(view, who)),
-        (_, true) => format!("your control has ended: {why}"),
+        (_, true) => format!("control ended: {why}"),
         (_, false) => format!("{} has control no longer: {why}", words::name_of(view, who)),
     };
     match ending.account.filter(Account::is_short) {
-        Some(account) => bad(format!("{said}; {account}")),
+        Some(account) => bad(format!("{said}; {}", in_short(&account))),
         None if mine && ending.reason != EndReason::Released => bad(said),
         None => good(said),
+    }
+}
+
+/// What the person must look at, short enough for the status row; the notice has all numbers.
+fn in_short(account: &Account) -> String {
+    match (account.not_written, account.unknown) {
+        (lost, 0) => format!("{lost} bytes not written"),
+        (0, perhaps) => format!("{perhaps} bytes perhaps written"),
+        (lost, perhaps) => format!("{lost} bytes not written, {perhaps} perhaps"),
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
                 account: None,
             },
         };
-        assert_eq!(news(taken).unwrap(), "your control has ended: bob took it");
+        assert_eq!(news(taken).unwrap(), "control ended: bob took it");
         let died = What::ControlReleased {
             terminal,
             participant,
@@ -184,8 +193,7 @@ mod tests {
         };
         assert_eq!(
             news(died).unwrap(),
-            "your control has ended: the host has started anew; \
-             7 bytes of the keys were written, 0 were not, 4 may have been"
+            "control ended: the host has started anew; 4 bytes perhaps written"
         );
         let expired = What::ControlExpired {
             terminal,
