@@ -9,6 +9,8 @@ use crate::harness::window::Window;
 use crate::harness::{Machine, SOON, User, eventually};
 
 const WINDOW: (u16, u16) = (80, 24);
+/// A card is answered only once there was time to read it.
+const READING: Duration = Duration::from_secs(1);
 /// As tall as the window and its status row together show a shared screen of 80x24.
 const TALLER: (u16, u16) = (80, 25);
 
@@ -133,6 +135,7 @@ fn control_changes_hands_by_keys_alone() {
     guest.types("\x1dr");
     host.shows(") asks for control. Ctrl-] g");
     guest.shows("asked for control");
+    std::thread::sleep(READING);
     host.types("\x1dg");
     guest.shows("you type");
     host.shows("bob types");

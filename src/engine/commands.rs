@@ -316,7 +316,7 @@ impl Engine {
         self.person(terminal, act, context).map(|()| Reply::Done)
     }
 
-    /// Grants what was asked for, or agrees to a waiting order of that member.
+    /// Grants what was asked for, or agrees to a waiting order of that member that gives it the lease.
     fn grant_here(
         &mut self,
         terminal: TerminalId,
@@ -326,7 +326,8 @@ impl Engine {
     ) -> Result<Reply, CommandError> {
         let ordered = self.hosted(terminal).is_some_and(|hosted| {
             hosted.prompts.iter().any(|prompt| {
-                prompt.who == to && matches!(prompt.asked, crate::engine::control::Asked::Order(_))
+                let ordered = matches!(prompt.asked, crate::engine::control::Asked::Order(_));
+                ordered && prompt.who == to && prompt.is_for_asker()
             })
         });
         let act = if ordered {

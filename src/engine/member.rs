@@ -121,6 +121,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) address_counter: u64,
     /// When each member's addresses changed in the last minute.
     pub(in crate::engine) address_changes: BTreeMap<MemberId, VecDeque<Mono>>,
+    /// The newest addresses of members that have changed theirs too often, and who told: taken later.
+    pub(in crate::engine) late_addresses: BTreeMap<MemberId, (MemberId, SignedAddresses)>,
     /// When connected peers were last told presences that they lacked.
     pub(in crate::engine) presences_told: BTreeMap<MemberId, Mono>,
     pub(in crate::engine) members: BTreeSet<MemberId>,
@@ -346,6 +348,7 @@ impl Member {
             instance,
             address_counter: 0,
             address_changes: BTreeMap::new(),
+            late_addresses: BTreeMap::new(),
             presences_told: BTreeMap::new(),
             announced: members.clone(),
             told: BTreeMap::new(),

@@ -68,6 +68,13 @@ pub struct SignedAddresses {
     pub signature: Signature,
 }
 
+impl SignedAddresses {
+    /// Which of two of the same member is newer: the greater.
+    pub fn age(&self) -> (u64, u64) {
+        (self.instance, self.counter)
+    }
+}
+
 /// The first message of each side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

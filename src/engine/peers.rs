@@ -79,6 +79,7 @@ impl Engine {
             member.board.forget(&peer);
             member.shown.remove(&peer);
             member.address_changes.remove(&peer);
+            member.late_addresses.remove(&peer);
             for conn in self.links.with(&peer) {
                 context.net(NetEffect::Close { conn });
             }
@@ -189,6 +190,7 @@ impl Engine {
 
     /// A heartbeat is due on a connection.
     pub(in crate::engine) fn beat(&mut self, conn: ConnId, context: &mut Context<'_>) {
+        self.take_late_addresses(context);
         let Some(link) = self.links.link(conn) else {
             return;
         };
@@ -765,6 +767,16 @@ impl Engine {
         Ok(true)
     }
 
+    /// Takes the addresses that came too soon after others of the same member, as far as it is time.
+    fn take_late_addresses(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        for (from, signed) in std::mem::take(&mut member.late_addresses).into_values() {
+            self.take_addresses(from, vec![signed], context);
+        }
+    }
+
     fn take_addresses(
         &mut self,
         from: MemberId,
@@ -786,6 +798,10 @@ impl Engine {
                 continue;
             }
             if !member.may_change_addresses(signed.member, context.now.mono) {
+                let late = member.late_addresses.get(&signed.member);
+                if late.is_none_or(|(_, late)| late.age() < signed.age()) {
+                    member.late_addresses.insert(signed.member, (from, signed));
+                }
                 continue;
             }
             let key = Key::new(Table::Addresses, signed.member.0);
@@ -1467,10 +1483,14 @@ mod tests {
 
         (0..1_000).for_each(|_| change(&mut stage));
         assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX);
-        stage.run(Duration::from_secs(60));
-        change(&mut stage);
+        stage.run(Duration::from_secs(61));
 
         assert_eq!(told(&stage), ADDRESS_CHANGES_PER_MINUTE_MAX + 1);
+        let known = &stage.member(HERE).addresses[&key.id()];
+        assert_eq!(
+            known.counter, 2_000,
+            "the last one is taken when there is time"
+        );
     }
 
     /// Changes of the other member that it has told nobody of.

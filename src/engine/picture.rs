@@ -9,7 +9,6 @@ use crate::engine::command::{
 };
 use crate::engine::commands::message_id;
 use crate::engine::context::Context;
-use crate::engine::control::Asked;
 use crate::engine::documents::chat::{Timeline, place_of};
 use crate::engine::documents::{ChatMessage, Running};
 use crate::engine::effect::StopReason;
@@ -469,7 +468,7 @@ impl Member {
                 requests: hosted
                     .prompts
                     .iter()
-                    .filter(|prompt| matches!(prompt.asked, Asked::Lease { .. } | Asked::Order(_)))
+                    .filter(|prompt| prompt.is_for_asker())
                     .map(|prompt| prompt.who)
                     .collect(),
             };

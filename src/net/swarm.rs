@@ -2,7 +2,7 @@
 //!
 //! Messages of streams do not pass through here; connections exchange them with the engine's side directly.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +61,7 @@ pub(crate) struct Driver {
     unsent: VecDeque<Unsent>,
     unjudged: BTreeMap<GossipId, (MessageId, PeerId)>,
     last_gossip: u64,
+    observed_by: BTreeSet<PeerId>,
     seconds: u32,
     second: Interval,
     dirty: bool,
@@ -93,6 +94,7 @@ impl Driver {
             unsent: VecDeque::new(),
             unjudged: BTreeMap::new(),
             last_gossip: 0,
+            observed_by: BTreeSet::new(),
             seconds: 0,
             second,
             dirty: false,
@@ -312,9 +314,15 @@ impl Driver {
         }
     }
 
-    /// Tells the log where a member sees this node: at no address of ours, a router translates between.
-    fn on_observed(&self, by: PeerId, at: &Multiaddr) {
-        if let Some(addr) = from_multiaddr(at) {
+    /// Tells the log where a member sees this node: at no address of ours, a router translates between. A member
+    /// may say so as often as it likes, and is written down once.
+    fn on_observed(&mut self, by: PeerId, at: &Multiaddr) {
+        if self.observed_by.len() >= limits::MEMBERS_MAX {
+            self.observed_by.clear();
+        }
+        if let Some(addr) = from_multiaddr(at)
+            && self.observed_by.insert(by)
+        {
             let translated = !self.listening.is_at(&addr.ip);
             tracing::info!(%by, %addr, translated, "a member sees this node there");
         }

@@ -39,7 +39,7 @@ const HELD_FOR: Duration = Duration::from_millis(25);
 /// A node that does not stop is left alone after so long.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A card that speaks of somebody else than a moment ago is answered only after this time.
+/// A card that names somebody whom it did not name before is answered only after this time: it must be read.
 const UNSETTLED: Duration = Duration::from_millis(700);
 
 /// What the world should do.
@@ -118,7 +118,7 @@ pub(super) struct App {
     offered: Option<MemberId>,
     /// A newcomer gets what was said before; until it has all of that, no message is new.
     is_new_here: bool,
-    /// Until then the card has just spoken of somebody else.
+    /// Until then the card has just begun to speak of whom it names.
     unsettled_until: Mono,
 }
 
@@ -609,9 +609,7 @@ impl App {
     pub(super) fn offers(&mut self, view: &View, now: Now) {
         let first = self.asks_first(view);
         if first != self.offered {
-            if self.offered.is_some() {
-                self.unsettled_until = now.mono + UNSETTLED;
-            }
+            self.unsettled_until = now.mono + UNSETTLED;
             self.offered = first;
         }
     }

@@ -8,6 +8,8 @@ use crate::need;
 use crate::panes::{Pane, ticket_of};
 
 const PANE: (u16, u16) = (100, 31);
+/// A card is answered only once there was time to read it.
+const READING: Duration = Duration::from_secs(1);
 
 static LOOKS: AtomicU32 = AtomicU32::new(0);
 
@@ -85,6 +87,7 @@ fn control_goes_over_and_back_by_keys_and_everybody_sees_it() {
     bob.commands("r");
     host.shows("bob (key ");
     bob.shows("asked for control");
+    std::thread::sleep(READING);
     host.commands("g");
     bob.shows("you type");
     host.shows("bob types");

@@ -148,6 +148,17 @@ pub struct Prompt {
     pub asked: Asked,
 }
 
+impl Prompt {
+    /// Whether a yes gives the lease to who asks, and not to somebody else.
+    pub fn is_for_asker(&self) -> bool {
+        match self.asked {
+            Asked::Lease { .. } | Asked::Order(Action::Take { .. }) => true,
+            Asked::Order(Action::Grant { to, .. }) => to == self.who,
+            Asked::Order(Action::Revoke | Action::Lock | Action::Unlock) => false,
+        }
+    }
+}
+
 /// What somebody wants of the host's person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {

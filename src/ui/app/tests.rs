@@ -175,6 +175,7 @@ fn control_goes_over_and_back_by_keys_alone() {
         to: sample::member(2),
         duration: None,
     };
+    host.waits(Duration::from_secs(1));
     assert_eq!(host.asks(b"\x1dg"), [control(grant)]);
 
     viewer.learns(|view| {
@@ -202,6 +203,9 @@ fn control_is_given_to_nobody_but_whom_the_card_has_named() {
         "{}",
         host.text()
     );
+
+    assert_eq!(host.asks(b"\x1dg"), [], "bob's question was not read yet");
+    host.waits(Duration::from_secs(1));
 
     host.learns(|view| {
         view.terminals[0].control.requests = vec![sample::member(3), sample::member(2)];
