@@ -293,6 +293,82 @@ fn a_ticket_file_is_never_overwritten() {
 }
 
 #[test]
+fn a_ticket_file_appears_with_the_ticket_in_it() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    let words = ["share", "--headless", "--no-mdns", "--ticket-file", "t"];
+    let mut sharing = ada.spawns(&[&words[..], &["--", "cat"]].concat());
+
+    let path = ada.home().join("t");
+    let begun = Instant::now();
+    let first = loop {
+        if let Ok(content) = std::fs::read_to_string(&path) {
+            break content;
+        }
+        assert!(begun.elapsed() < crate::harness::SOON, "no ticket file");
+        std::thread::sleep(Duration::from_millis(1));
+    };
+
+    assert_eq!(first.trim_end(), sharing.line());
+    let left = std::fs::read_dir(ada.home()).unwrap();
+    let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    let temporary = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(".collab");
+    assert!(!left.iter().any(temporary), "{left:?}");
+    sharing.gets(Signal::SIGTERM);
+}
+
+#[test]
+fn a_share_that_is_killed_while_it_begins_leaves_no_empty_ticket_file() {
+    let machine = Machine::new();
+    let ada = machine.user("ada");
+    let words = ["share", "--headless", "--no-mdns", "--ticket-file", "t"];
+    let sharing = ada.spawns(&[&words[..], &["--", "cat"]].concat());
+
+    // A folder in the state folder is made on the way from the check to the ticket.
+    let sessions = ada.state().join("collab-p2p/sessions");
+    crate::harness::eventually("the session is being made", crate::harness::SOON, || {
+        let begun = sessions.exists();
+        begun.then_some(()).ok_or_else(|| "not yet".to_owned())
+    });
+    sharing.gets(Signal::SIGKILL);
+
+    let content = std::fs::read_to_string(ada.home().join("t"));
+    assert!(
+        content.is_err() || content.is_ok_and(|content| content.ends_with('\n')),
+        "an empty file would be in the way of the next share"
+    );
+}
+
+/// Waits until a newcomer waits for a decision here.
+#[track_caller]
+fn is_asked(node: &Node) {
+    crate::harness::eventually("the host is asked", crate::harness::SOON, || {
+        let (_, approvals) = node.asks("GET", "/api/v1/approvals", &serde_json::Value::Null);
+        let asked = !crate::harness::items(&approvals).is_empty();
+        asked.then_some(()).ok_or_else(|| approvals.to_string())
+    });
+}
+
+#[test]
+fn a_newcomer_whose_name_looks_like_a_key_is_let_in_by_its_own_key_only() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--ask"], &["cat"]);
+    let mallory = machine.user("mallory");
+    let words = ["join", "--headless", "--no-mdns", "--name", "a1b2c3d4e5"];
+    let waiting = mallory.spawns(&[&words[..], &[&ada.ticket()]].concat());
+    is_asked(&ada);
+
+    for verb in ["approve", "deny"] {
+        ada.refused(&[verb, "a1b2c3d4e5"], 3, "no-approval");
+    }
+    let path = "/api/v1/approvals/a1b2c3d4e5/approve";
+    let (code, _) = ada.asks("POST", path, &serde_json::Value::Null);
+    assert_eq!(code, 404);
+
+    waiting.gets(Signal::SIGINT);
+}
+
+#[test]
 fn a_port_in_use_is_told() {
     let machine = Machine::new();
     let ada = machine.user("ada");
@@ -342,11 +418,7 @@ fn a_join_that_is_interrupted_while_it_waits_for_a_person_leaves_no_membership()
     let guest = machine.user("guest");
     let words = ["join", "--headless", "--no-mdns", &ada.ticket()];
     let waiting = guest.spawns(&words);
-    crate::harness::eventually("ada is asked", crate::harness::SOON, || {
-        let (_, approvals) = ada.asks("GET", "/api/v1/approvals", &serde_json::Value::Null);
-        let asked = !crate::harness::items(&approvals).is_empty();
-        asked.then_some(()).ok_or_else(|| approvals.to_string())
-    });
+    is_asked(&ada);
 
     let ran = waiting.gets(Signal::SIGINT);
 

@@ -296,7 +296,7 @@ pub(crate) async fn approve(
         value
     };
     let waiting: Vec<Value> = items(&waiting).iter().map(by_member).collect();
-    let one = nodes::pick(&waiting, "name", &args.who, codes)?;
+    let one = nodes::pick_newcomer(&waiting, &args.who, codes)?;
     let verb = if approve { "approve" } else { "deny" };
     let path = format!("/api/v1/approvals/{}/{verb}", text(one, "approval"));
     let answer = found.client.post(&path, &json!({})).await?;

@@ -45,6 +45,9 @@ pub(crate) struct JoinArgs {
 /// A byte more than a ticket may have tells that there was more.
 const LINE_BYTES_MAX: usize = TICKET_BYTES_MAX + 2;
 
+/// Longest time that a join which came to nothing takes to leave.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
 /// Joins, and stays until the person or the session ends it.
 pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliError> {
     let headless = args.headless || context.output.json;
@@ -73,11 +76,13 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
         addrs: args.addrs,
         timeout,
     };
+    let mut signals = foreground::Signals::new()
+        .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
     let running = node::join(settings, with)?;
-    match admitted(context, &running).await {
+    match admitted(context, &running, &mut signals).await {
         Ok(None) => stay(context, running, headless, false).await,
         not_in => {
-            running.discard().await;
+            unless_hurried(running.discard(), signals.next()).await;
             not_in.map(|signal| 128 + signal.unwrap_or_default())
         }
     }
@@ -145,13 +150,15 @@ fn first_line() -> Result<String, CliError> {
 }
 
 /// Waits until this node is a member, or for a signal, which it returns; every second it says what it waits for.
-async fn admitted(context: &Context, running: &Running) -> Result<Option<i32>, CliError> {
+async fn admitted(
+    context: &Context,
+    running: &Running,
+    signals: &mut foreground::Signals,
+) -> Result<Option<i32>, CliError> {
     let mut views = running.handle.watch_view();
     let mut told = String::new();
     let mut pause = tokio::time::interval(Duration::from_secs(1));
     pause.tick().await;
-    let mut signals = foreground::Signals::new()
-        .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
     loop {
         let waits = match &views.borrow_and_update().phase {
             Phase::Joining { waits_for } => waits_for.clone(),
@@ -169,6 +176,22 @@ async fn admitted(context: &Context, running: &Running) -> Result<Option<i32>, C
                 told = waits;
             },
         }
+    }
+}
+
+/// Waits for the work of leaving, but not for ever, and no longer once the person asks again. What it leaves behind
+/// is passed over by whoever lists memberships.
+async fn unless_hurried(leaving: impl Future<Output = ()>, again: impl Future<Output = i32>) {
+    let hurried = async {
+        tokio::select! {
+            _signal = again => {}
+            () = tokio::time::sleep(LEAVE_WITHIN) => {}
+        }
+    };
+    tokio::select! {
+        biased;
+        () = leaving => {}
+        () = hurried => tracing::warn!("a join that was never let in was cut off while it left"),
     }
 }
 
@@ -234,4 +257,45 @@ fn ready(context: &Context, running: &Running) {
         "socket": running.socket,
         "synced": synced,
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// More than any of it should take.
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn leaving_ends_with_the_next_signal() {
+        let leaving = unless_hurried(pending(), ready(2));
+
+        assert!(
+            tokio::time::timeout(LEAVE_WITHIN / 2, leaving)
+                .await
+                .is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn leaving_that_hangs_ends_by_itself() {
+        let leaving = unless_hurried(pending(), pending());
+
+        assert!(tokio::time::timeout(LONG, leaving).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn leaving_is_waited_for_while_nobody_hurries() {
+        let (left, leaves) = tokio::sync::oneshot::channel();
+        let leaving = async {
+            tokio::task::yield_now().await;
+            left.send(()).unwrap();
+        };
+
+        unless_hurried(leaving, pending()).await;
+
+        assert!(leaves.await.is_ok());
+    }
 }

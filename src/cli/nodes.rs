@@ -43,14 +43,19 @@ pub(crate) async fn all(context: &Context) -> Result<Vec<Found>, CliError> {
 pub(crate) async fn one(context: &Context) -> Result<Found, CliError> {
     let mut found = all(context).await?;
     if let Some(session) = &context.global.session {
-        let id_or_title = |found: &Found| names(&found.session, "title", session);
-        found.retain(id_or_title);
+        keep_meant(
+            &mut found,
+            |found| has_id(&found.session, session),
+            |found| is_called(&found.session, "title", session),
+        );
     }
     if let Some(member) = &context.global.member {
-        found.retain(|found| {
-            let me = found.session.get("me").cloned().unwrap_or(Value::Null);
-            names(&me, "name", member)
-        });
+        let me = |found: &Found| found.session.get("me").cloned().unwrap_or(Value::Null);
+        keep_meant(
+            &mut found,
+            |found| has_id(&me(found), member),
+            |found| is_called(&me(found), "name", member),
+        );
     } else if same_session(&found) && found.iter().any(is_host) {
         found.retain(is_host);
     }
@@ -73,10 +78,10 @@ fn none(context: &Context) -> CliError {
         .unwrap_or_default();
     stopped.retain(|info| !info.running && !info.ended);
     if let Some(session) = &global.session {
-        stopped.retain(|info| is_session(info, session));
+        keep_session(&mut stopped, session);
     }
     if let Some(member) = &global.member {
-        stopped.retain(|info| is_member(info, member));
+        keep_member(&mut stopped, member);
     }
     let error = CliError::new(Code::NoSession, "no such session runs here");
     match stopped.first() {
@@ -106,20 +111,44 @@ fn several(found: &[Found]) -> CliError {
     CliError::new(Code::WhichSession, message)
 }
 
-/// Whether a text names the session of a membership: its title, or the beginning of its id.
-pub(crate) fn is_session(info: &MemberInfo, text: &str) -> bool {
-    let id = info.session.to_string();
-    begins(&id, text) || info.is_titled(text)
+/// Keeps the memberships whose session a text names: by the beginning of its id, or else by its title.
+pub(crate) fn keep_session(members: &mut Vec<MemberInfo>, text: &str) {
+    keep_meant(
+        members,
+        |info| begins(&info.session.to_string(), text),
+        |info| info.is_titled(text),
+    );
 }
 
-/// Whether a text names the member: its name, or the beginning of its id.
-pub(crate) fn is_member(info: &MemberInfo, text: &str) -> bool {
-    let id = info.member.to_string();
-    begins(&id, text) || info.is_named(text)
+/// Keeps the memberships whose member a text names: by the beginning of its id, or else by its name.
+pub(crate) fn keep_member(members: &mut Vec<MemberInfo>, text: &str) {
+    keep_meant(
+        members,
+        |info| begins(&info.member.to_string(), text),
+        |info| info.is_named(text),
+    );
 }
 
+/// Keeps what fits by its id, or, only where no id fits, by its name: everybody chooses their own name, and it never
+/// stands in for somebody else's id.
+fn keep_meant<T>(list: &mut Vec<T>, by_id: impl Fn(&T) -> bool, by_name: impl Fn(&T) -> bool) {
+    if list.iter().any(&by_id) {
+        list.retain(by_id);
+    } else {
+        list.retain(by_name);
+    }
+}
+
+/// Fewest digits of an id that name it.
+const PREFIX_MIN: usize = 6;
+
+/// Whether `text` is enough of an id, and its beginning.
 fn begins(id: &str, text: &str) -> bool {
-    text.len() >= 6 && id.starts_with(&text.to_lowercase())
+    text.len() >= PREFIX_MIN && id.starts_with(&text.to_lowercase())
+}
+
+fn looks_like_id(text: &str) -> bool {
+    text.len() >= PREFIX_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_host(found: &Found) -> bool {
@@ -148,29 +177,51 @@ fn describe(found: &Found) -> String {
     format!("{id} ({}, as {me}, member {member})", text("title"))
 }
 
-/// Whether `wanted` names `value`: its name without regard to case, or at least 6 characters of its id.
-pub(crate) fn names(value: &Value, name_key: &str, wanted: &str) -> bool {
-    let name = value
-        .get(name_key)
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
-    name.to_lowercase() == wanted.to_lowercase()
-        || (wanted.len() >= 6 && id.starts_with(&wanted.to_lowercase()))
+fn has_id(value: &Value, wanted: &str) -> bool {
+    begins(&text(value, "id"), wanted)
 }
 
-/// The one thing of a list that is meant.
+/// Whether a value has this name, whatever the case.
+fn is_called(value: &Value, name_key: &str, wanted: &str) -> bool {
+    text(value, name_key).to_lowercase() == wanted.to_lowercase()
+}
+
+/// The one thing of a list that is meant: by the beginning of its id, or else by its name.
 pub(crate) fn pick<'a>(
     list: &'a [Value],
     name_key: &str,
     wanted: &str,
+    codes: (Code, Code, &str),
+) -> Result<&'a Value, CliError> {
+    let mut fits: Vec<&Value> = list.iter().collect();
+    keep_meant(
+        &mut fits,
+        |value| has_id(value, wanted),
+        |value| is_called(value, name_key, wanted),
+    );
+    only(&fits, wanted, codes)
+}
+
+/// The newcomer that is meant. What looks like an id is never a name here: a newcomer's name is free, and who was to
+/// be let in may be gone.
+pub(crate) fn pick_newcomer<'a>(
+    list: &'a [Value],
+    wanted: &str,
+    codes: (Code, Code, &str),
+) -> Result<&'a Value, CliError> {
+    if looks_like_id(wanted) {
+        let by_id = list.iter().filter(|value| has_id(value, wanted));
+        return only(&by_id.collect::<Vec<_>>(), wanted, codes);
+    }
+    pick(list, "name", wanted, codes)
+}
+
+fn only<'a>(
+    fits: &[&'a Value],
+    wanted: &str,
     (none, several, what): (Code, Code, &str),
 ) -> Result<&'a Value, CliError> {
-    let fits: Vec<&Value> = list
-        .iter()
-        .filter(|value| names(value, name_key, wanted))
-        .collect();
-    match fits.as_slice() {
+    match fits {
         [one] => Ok(*one),
         [] => Err(CliError::new(none, what.replace("{}", &inert(wanted)))),
         many => {
@@ -246,4 +297,56 @@ pub(crate) fn text(value: &Value, key: &str) -> String {
         .and_then(Value::as_str)
         .unwrap_or_default()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const CODES: (Code, Code, &str) = (Code::NoApproval, Code::WhichParticipant, "not `{}`");
+    const ALICE: &str = "a1b2c3d4e5f60718";
+    const MALLORY: &str = "0123456789abcdef";
+
+    fn person(id: &str, name: &str) -> Value {
+        json!({"id": id, "name": name})
+    }
+
+    fn id(picked: Result<&Value, CliError>) -> Result<String, Code> {
+        picked
+            .map(|value| text(value, "id"))
+            .map_err(|error| error.code)
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_id_never_shadows_the_id() {
+        let list = [person(MALLORY, &ALICE[..10]), person(ALICE, "alice")];
+
+        let picked = pick(&list, "name", &ALICE[..10], CODES);
+
+        assert_eq!(id(picked).unwrap(), ALICE);
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_id_is_a_name_while_no_id_begins_so() {
+        let list = [person(MALLORY, "deadbeef"), person(ALICE, "alice")];
+
+        assert_eq!(id(pick(&list, "name", "DeadBeef", CODES)).unwrap(), MALLORY);
+    }
+
+    #[test]
+    fn a_newcomer_is_never_taken_for_the_one_whose_id_it_bears_as_a_name() {
+        let list = [person(MALLORY, &ALICE[..10]), person(ALICE, "alice")];
+
+        for wanted in [&ALICE[..10], &ALICE[..10].to_uppercase(), "ALICE"] {
+            assert_eq!(id(pick_newcomer(&list, wanted, CODES)).unwrap(), ALICE);
+        }
+        let gone = pick_newcomer(&list[..1], &ALICE[..10], CODES);
+        assert_eq!(id(gone).unwrap_err(), Code::NoApproval);
+        let name = [person(MALLORY, "abcde"), person(ALICE, "facade")];
+        assert_eq!(id(pick_newcomer(&name, "abcde", CODES)).unwrap(), MALLORY);
+        let shaped = pick_newcomer(&name, "facade", CODES);
+        assert_eq!(id(shaped).unwrap_err(), Code::NoApproval);
+    }
 }

@@ -73,10 +73,10 @@ fn membership(context: &Context, which: Option<&String>) -> Result<MemberInfo, C
     let mut fits = nodes::folders(context)?.list();
     fits.retain(|info| !info.ended);
     if let Some(which) = which {
-        fits.retain(|info| nodes::is_session(info, which));
+        nodes::keep_session(&mut fits, which);
     }
     if let Some(member) = member {
-        fits.retain(|info| nodes::is_member(info, member));
+        nodes::keep_member(&mut fits, member);
     }
     let named = wanted(which, member);
     let running = !fits.is_empty() && fits.iter().all(|info| info.running);

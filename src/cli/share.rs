@@ -1,6 +1,6 @@
 //! `share`.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,9 @@ pub(crate) enum ControlWord {
     Auto,
 }
 
+/// Names that are tried for a temporary file: killed processes may have left some.
+const TEMPORARY_TRIES: u32 = 100;
+
 /// Shares until the command ends, the person stops it, or a signal comes.
 pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliError> {
     if context.env.inside && !args.nested {
@@ -109,7 +112,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
     let settings = settings(context, network)?;
     // Before anything is made: a session that nobody can join is of no use.
     let file = args.ticket_file.as_deref();
-    let file = file.map(TicketFile::create).transpose()?;
+    file.map(check_ticket_file).transpose()?;
     let running = node::share(settings, with).await?;
     let (ticket, serving) = match prepared(context, &running, file) {
         Ok(prepared) => prepared,
@@ -152,12 +155,12 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
 fn prepared(
     context: &Context,
     running: &Running,
-    file: Option<TicketFile>,
+    file: Option<&Path>,
 ) -> Result<(String, Serving), CliError> {
     let ticket = ticket(running)?;
     let serving = foreground::serve(context, running)?;
     if let Some(file) = file {
-        file.write(&ticket)?;
+        write_ticket_file(file, &ticket)?;
     }
     Ok((ticket, serving))
 }
@@ -313,44 +316,69 @@ fn ticket(running: &Running) -> Result<String, CliError> {
     ticket.ok_or_else(|| CliError::new(Code::Failure, "the invitation has no ticket"))
 }
 
-/// The file for the ticket, new and ours; without a ticket it goes again.
-#[derive(Debug)]
-struct TicketFile {
-    path: PathBuf,
-    file: std::fs::File,
-    written: bool,
+/// Whether the ticket will find a place: nothing is there yet, and its folder takes files. Leaves nothing behind.
+fn check_ticket_file(path: &Path) -> Result<(), CliError> {
+    let refused = |error: &std::io::Error| unwritable(path, error);
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => return Err(refused(&ErrorKind::AlreadyExists.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(&error)),
+    }
+    let (beside, _) = temporary(path).map_err(|error| refused(&error))?;
+    std::fs::remove_file(beside).map_err(|error| refused(&error))
 }
 
-impl TicketFile {
-    fn create(path: &Path) -> Result<Self, CliError> {
-        let mut open = std::fs::OpenOptions::new();
-        let opened = open.write(true).create_new(true).mode(0o600).open(path);
-        Ok(Self {
-            file: opened.map_err(|error| unwritable(path, &error))?,
-            path: path.to_owned(),
-            written: false,
-        })
-    }
+/// Writes the ticket into a file that appears with all its content, 0600, where nothing has been before.
+fn write_ticket_file(path: &Path, ticket: &str) -> Result<(), CliError> {
+    let content = format!("{ticket}\n");
+    let written = temporary(path).and_then(|(beside, mut file)| {
+        let linked = file
+            .write_all(content.as_bytes())
+            .and_then(|()| link(&beside, path, &content));
+        // The ticket has its place by now, or none.
+        drop(std::fs::remove_file(&beside));
+        linked
+    });
+    written.map_err(|error| unwritable(path, &error))
+}
 
-    fn write(mut self, ticket: &str) -> Result<(), CliError> {
-        let written = self.file.write_all(format!("{ticket}\n").as_bytes());
-        written.map_err(|error| unwritable(&self.path, &error))?;
-        self.written = true;
-        Ok(())
+/// Gives a file its name, unless another has it.
+fn link(beside: &Path, path: &Path, content: &str) -> std::io::Result<()> {
+    match std::fs::hard_link(beside, path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            // Not every file system knows links; whatever else is wrong, this meets too.
+            let mut file = new_file(path)?;
+            let written = file.write_all(content.as_bytes());
+            if written.is_err() {
+                drop(std::fs::remove_file(path));
+            }
+            written
+        }
+        linked => linked,
     }
 }
 
-impl Drop for TicketFile {
-    fn drop(&mut self) {
-        if !self.written {
-            // It may have gone already.
-            drop(std::fs::remove_file(&self.path));
+/// A new file in the folder of `path`, under a name that nothing has.
+fn temporary(path: &Path) -> std::io::Result<(PathBuf, std::fs::File)> {
+    let process = std::process::id();
+    let mut last = ErrorKind::AlreadyExists.into();
+    for number in 0..TEMPORARY_TRIES {
+        let beside = path.with_file_name(format!(".collab-p2p-{process}-{number}"));
+        match new_file(&beside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => last = error,
+            made => return made.map(|file| (beside, file)),
         }
     }
+    Err(last)
+}
+
+fn new_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let mut open = std::fs::OpenOptions::new();
+    open.write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn unwritable(file: &Path, error: &std::io::Error) -> CliError {
-    let code = if error.kind() == std::io::ErrorKind::AlreadyExists {
+    let code = if error.kind() == ErrorKind::AlreadyExists {
         Code::FileExists
     } else {
         Code::Failure
@@ -426,5 +454,83 @@ pub(crate) fn copy(context: &Context, text: &str) {
         Err(error) => context
             .output
             .say(&format!("the clipboard was not reached: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<String> = entries
+            .map(|entry| name(entry).into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_ticket_file_is_not_there_until_it_holds_the_ticket() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("t");
+
+        check_ticket_file(&path).unwrap();
+        assert!(names(home.path()).is_empty());
+        write_ticket_file(&path, "cp2p1x").unwrap();
+
+        assert_eq!(names(home.path()), ["t"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cp2p1x\n");
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_stands_where_the_ticket_should_go_stays_as_it_is() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, dangling) = (home.path().join("t"), home.path().join("u"));
+        std::fs::write(&path, "mine").unwrap();
+        std::os::unix::fs::symlink("nowhere", &dangling).unwrap();
+
+        for path in [&path, &dangling] {
+            let checked = check_ticket_file(path).unwrap_err();
+            assert_eq!(checked.code, Code::FileExists);
+            // It may have come after the check.
+            let written = write_ticket_file(path, "cp2p1x").unwrap_err();
+            assert_eq!(written.code, Code::FileExists);
+        }
+
+        assert_eq!(names(home.path()), ["t", "u"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_ticket_file_that_could_never_be_written_is_refused_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("file"), "").unwrap();
+
+        for place in ["none/t", "file/t"] {
+            let refused = check_ticket_file(&home.path().join(place)).unwrap_err();
+            assert_eq!(refused.code, Code::Failure, "{place}");
+        }
+        // Not even root may make files here.
+        let refused = check_ticket_file(Path::new("/proc/t")).unwrap_err();
+        assert_eq!(refused.code, Code::Failure);
+    }
+
+    #[test]
+    fn what_a_killed_share_left_is_not_in_the_way() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("t");
+        let (left, _) = temporary(&path).unwrap();
+
+        check_ticket_file(&path).unwrap();
+        write_ticket_file(&path, "cp2p1x").unwrap();
+
+        assert!(left.exists());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cp2p1x\n");
     }
 }

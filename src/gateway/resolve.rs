@@ -1,5 +1,6 @@
-//! Who and what a text means: a name, whatever its case, or an id, of which any unique beginning of at least
-//! six digits is enough (INTERFACES §2).
+//! Who and what a text means: an id, of which any unique beginning of at least six digits is enough, or a name,
+//! whatever its case (INTERFACES §2). Ids come first: everybody chooses their own name, and it never stands in for
+//! somebody else's id.
 
 use crate::engine::command::CommandError;
 use crate::engine::error::Code;
@@ -13,12 +14,11 @@ pub(super) const DEFAULT: &str = "default";
 
 /// The participant that `who` names.
 pub(super) fn participant(view: &View, who: &str) -> Result<MemberId, CommandError> {
-    let named = |id: &MemberId, name: &str| is(who, &id.to_string(), Some(name));
-    let found: Vec<_> = view
-        .participants
-        .iter()
-        .filter(|candidate| named(&candidate.id, &candidate.name))
-        .collect();
+    let found = meant(
+        view.participants.iter(),
+        |one| begins(&one.id.to_string(), who),
+        |one| is_called(&one.name, who),
+    );
     match found.as_slice() {
         [one] => Ok(one.id),
         [] => Err(none(Code::NoParticipant, "participant", who)),
@@ -34,11 +34,15 @@ pub(super) fn terminal<'v>(
     view: &'v View,
     name: Option<&str>,
 ) -> Result<&'v TerminalView, CommandError> {
-    let fits = |terminal: &&TerminalView| match name {
-        None | Some(DEFAULT) => terminal.open,
-        Some(name) => is(name, &terminal.id.to_string(), Some(&terminal.title)),
+    let all = view.terminals.iter();
+    let found: Vec<_> = match name {
+        None | Some(DEFAULT) => all.filter(|terminal| terminal.open).collect(),
+        Some(name) => meant(
+            all,
+            |one| begins(&one.id.to_string(), name),
+            |one| is_called(&one.title, name),
+        ),
     };
-    let found: Vec<_> = view.terminals.iter().filter(fits).collect();
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(none(
@@ -58,13 +62,14 @@ pub(super) fn terminal<'v>(
     }
 }
 
-/// The question that is about `who`.
+/// The question that is about `who`. What looks like an id is never a name here: a newcomer's name is free, and
+/// who was to be let in may be gone.
 pub(super) fn approval<'v>(view: &'v View, who: &str) -> Result<&'v ApprovalView, CommandError> {
-    let named = |approval: &&ApprovalView| {
-        let about = is(who, &approval.member.to_string(), Some(&approval.name));
-        approval.id == who || about
-    };
-    let found: Vec<_> = view.approvals.iter().filter(named).collect();
+    let found = meant(
+        view.approvals.iter(),
+        |one| one.id == who || begins(&one.member.to_string(), who),
+        |one| !looks_like_id(who) && is_called(&one.name, who),
+    );
     match found.as_slice() {
         [one] => Ok(one),
         [] => {
@@ -84,7 +89,7 @@ pub(super) fn invite<'v>(view: &'v View, id: &str) -> Result<&'v InviteView, Com
     let found: Vec<_> = view
         .invites
         .iter()
-        .filter(|invite| is(id, &invite.id.to_string(), None))
+        .filter(|invite| begins(&invite.id.to_string(), id))
         .collect();
     match found.as_slice() {
         [one] => Ok(one),
@@ -92,10 +97,30 @@ pub(super) fn invite<'v>(view: &'v View, id: &str) -> Result<&'v InviteView, Com
     }
 }
 
-/// Whether `text` means the thing with this id and name.
-pub(super) fn is(text: &str, id: &str, name: Option<&str>) -> bool {
-    let begins = text.len() >= PREFIX_MIN && id.starts_with(&text.to_ascii_lowercase());
-    begins || name.is_some_and(|name| name.to_lowercase() == text.to_lowercase())
+/// What an id means, or, only where no id fits, a name.
+fn meant<'v, T>(
+    all: impl Iterator<Item = &'v T> + Clone,
+    by_id: impl Fn(&T) -> bool,
+    by_name: impl Fn(&T) -> bool,
+) -> Vec<&'v T> {
+    let found: Vec<_> = all.clone().filter(|one| by_id(one)).collect();
+    if found.is_empty() {
+        return all.filter(|one| by_name(one)).collect();
+    }
+    found
+}
+
+/// Whether `text` is enough of an id, and its beginning.
+fn begins(id: &str, text: &str) -> bool {
+    text.len() >= PREFIX_MIN && id.starts_with(&text.to_ascii_lowercase())
+}
+
+fn is_called(name: &str, text: &str) -> bool {
+    name.to_lowercase() == text.to_lowercase()
+}
+
+fn looks_like_id(text: &str) -> bool {
+    text.len() >= PREFIX_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn none(code: Code, what: &str, text: &str) -> CommandError {
@@ -150,6 +175,56 @@ mod tests {
             view.participants.iter().map(named).collect::<Vec<_>>(),
             [true, true, false]
         );
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_id_never_shadows_the_id() {
+        let mut view = a_view();
+        let ada = view.participants[0].id;
+        view.participants[1].name = ada.to_string()[..10].to_owned();
+        let open = view.terminals[0].id;
+        let mut second = view.terminals[0].clone();
+        second.id.0[0] ^= 1;
+        second.title = open.to_string()[..10].to_owned();
+        view.terminals.push(second);
+
+        let who = participant(&view, &ada.to_string()[..10]).unwrap();
+        let which = terminal(&view, Some(&open.to_string()[..10])).unwrap();
+
+        assert_eq!((who, which.id), (ada, open));
+    }
+
+    #[test]
+    fn a_participant_whose_name_looks_like_an_id_is_named_while_no_id_begins_so() {
+        let mut view = a_view();
+        view.participants[1].name = "DeadBeef".to_owned();
+
+        let found = participant(&view, "deadbeef").unwrap();
+
+        assert_eq!(found, view.participants[1].id);
+    }
+
+    #[test]
+    fn a_newcomer_is_never_taken_for_the_one_whose_id_it_bears_as_a_name() {
+        let mut view = a_view();
+        let alice = view.approvals[0].clone();
+        let key = alice.member.to_string()[..10].to_owned();
+        let mut mallory = alice.clone();
+        mallory.member.0[0] ^= 0xff;
+        mallory.id = "q2".to_owned();
+        mallory.name = key.clone();
+        view.approvals.push(mallory.clone());
+
+        // Beside Alice, and after she has gone.
+        assert_eq!(approval(&view, &key).unwrap().member, alice.member);
+        view.approvals.remove(0);
+        for text in [key.clone(), key.to_uppercase(), key[..6].to_owned()] {
+            view.approvals[0].name.clone_from(&text);
+            assert_eq!(approval(&view, &text).unwrap_err().code, Code::NoApproval);
+        }
+
+        view.approvals[0].name = "Mallory".to_owned();
+        assert_eq!(approval(&view, "mallory").unwrap().member, mallory.member);
     }
 
     #[test]

@@ -849,11 +849,28 @@ fn answers(socket: &Path) -> bool {
     }
 }
 
-/// Whether a membership's folder holds no record at all: nobody was ever let in by it. A store that cannot be read
-/// counts as holding something. Nobody else uses the folder meanwhile.
-pub(super) fn holds_nothing(folder: &Path) -> bool {
-    if !folder.join(STORE_FILE).exists() {
-        return true;
+/// Removes the folder of a host whose ticket nobody has seen, or of a guest that was never let in. It is locked from
+/// the look into it until it is gone, so that no node begins there meanwhile.
+///
+/// # Errors
+/// [`FolderError::Locked`] if another process uses it, and what the file system says; the folder then stays.
+pub(super) fn remove_unused(folder: &Path, kind: MemberKind) -> Result<(), FolderError> {
+    let _held = lock(folder)?;
+    match kind {
+        MemberKind::Guest if !holds_nothing(folder) => Ok(()),
+        MemberKind::Host | MemberKind::Guest => {
+            remove(folder).map_err(|error| failed(folder, &error))
+        }
+    }
+}
+
+/// Whether a membership's folder holds no record at all: nobody was ever let in by it. What cannot be read counts as
+/// holding something. Nobody else uses the folder meanwhile.
+fn holds_nothing(folder: &Path) -> bool {
+    match folder.join(STORE_FILE).try_exists() {
+        Ok(false) => return true,
+        Ok(true) => {}
+        Err(_) => return false,
     }
     let Some(store) = opened(folder) else {
         return false;
@@ -876,7 +893,7 @@ fn opened(folder: &Path) -> Option<Disk> {
 }
 
 /// Removes a membership's folder with all that it holds.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
+fn remove(folder: &Path) -> io::Result<()> {
     let mut removed = fs::remove_dir_all(folder);
     // A store that is just being made may put a file into a folder that is being emptied.
     for _ in 0..RELEASE_TRIES {
@@ -1218,6 +1235,41 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_cannot_even_be_looked_at_counts_as_holding_something() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let made = folders.create_member(SESSION, member(1), MemberKind::Guest, Wall(1));
+        let path = made.unwrap().path().to_owned();
+        assert!(holds_nothing(&path));
+
+        // A link to itself cannot be followed, by no user.
+        std::os::unix::fs::symlink(STORE_FILE, path.join(STORE_FILE)).unwrap();
+
+        assert!(!holds_nothing(&path));
+        remove_unused(&path, MemberKind::Guest).unwrap();
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn an_unused_folder_is_removed_unless_somebody_uses_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        for (n, kind) in [(1, MemberKind::Host), (2, MemberKind::Guest)] {
+            let used = folders.create_member(SESSION, member(n), kind, Wall(1));
+            let used = used.unwrap();
+            let path = used.path().to_owned();
+
+            let refused = remove_unused(&path, kind).unwrap_err();
+            assert!(matches!(refused, FolderError::Locked { .. }), "{refused:?}");
+            assert!(path.join(INFO_FILE).exists());
+
+            drop(used);
+            remove_unused(&path, kind).unwrap();
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
     fn join_resumes_the_guest_of_that_name_or_the_only_one() {
         let home = tempfile::tempdir().unwrap();
         let folders = folders(&home);
@@ -1260,17 +1312,44 @@ mod tests {
         made.set_label(&label("canary-name", "canary-title"))
             .unwrap();
 
+        let readable = |bytes: &[u8]| bytes.windows(6).any(|window| window == b"canary");
         assert_eq!(mode(folders.state()), 0o700);
         assert_eq!(mode(made.path()), 0o700);
         for path in entries(made.path()) {
-            let content = fs::read(&path).unwrap();
-            assert!(
-                !content.windows(6).any(|window| window == b"canary"),
-                "{}",
-                path.display()
-            );
+            assert!(!readable(&fs::read(&path).unwrap()), "{}", path.display());
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
+        assert!(!readable(&sealed_label(made.path())));
+    }
+
+    /// The label as the member file holds it, without its base64.
+    fn sealed_label(folder: &Path) -> Vec<u8> {
+        let sealed = read_info(folder).unwrap().label.unwrap();
+        BASE64.decode(sealed.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_label_is_sealed_anew_each_time_and_opens_in_its_own_folder_only() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let make = |n| {
+            let made = folders.create_member(SESSION, member(n), MemberKind::Guest, Wall(1));
+            made.unwrap()
+        };
+        let (mut mine, other) = (make(1), make(2));
+        let named = label("canary-name", "canary-title");
+        let labels = [(); 2].map(|()| {
+            mine.set_label(&named).unwrap();
+            sealed_label(mine.path())
+        });
+        assert_ne!(labels[0], labels[1]);
+
+        let theirs = other.path().join(INFO_FILE);
+        fs::copy(mine.path().join(INFO_FILE), theirs).unwrap();
+
+        let opened = |folder: &MemberFolder| member_info(folder.path().to_owned()).unwrap().label();
+        assert_eq!(opened(&mine), Some(named));
+        assert_eq!(opened(&other), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Opens a session, joins one, or goes on with a membership: folder, lock, network, engine, driver.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ impl Running {
         // It may have stopped by itself.
         drop(self.handle.command(Command::GoOffline).await);
         self.stopped().await;
-        let removed = tokio::task::spawn_blocking(move || remove_unused(&folder, kind)).await;
+        let removed =
+            tokio::task::spawn_blocking(move || folder::remove_unused(&folder, kind)).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%error, "the folder of a membership that never was stays");
         }
@@ -285,7 +286,7 @@ impl Parts {
         });
         let running = self.run_with(settings, engine, outcome, folder, (found, open));
         if running.is_err()
-            && let Err(error) = remove_unused(&path, kind)
+            && let Err(error) = folder::remove_unused(&path, kind)
         {
             tracing::warn!(%error, "the folder of a membership that never was stays");
         }
@@ -540,14 +541,6 @@ impl Place {
         };
         *registration = Some(self.folders.register(record)?);
         Ok(())
-    }
-}
-
-/// Removes the folder of a host whose ticket nobody has seen, or of a guest that was never let in.
-fn remove_unused(folder: &Path, kind: MemberKind) -> std::io::Result<()> {
-    match kind {
-        MemberKind::Guest if !folder::holds_nothing(folder) => Ok(()),
-        MemberKind::Host | MemberKind::Guest => folder::remove(folder),
     }
 }
 
