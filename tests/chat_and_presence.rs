@@ -157,7 +157,7 @@ fn everybody_finds_everybody_there_with_role_and_path() {
             .find(|one| one["name"] == "bob")
             .unwrap()
             .clone();
-        (bob["path"] == "loopback")
+        (bob["path"] == "direct")
             .then_some(())
             .ok_or_else(|| bob.to_string())
     });

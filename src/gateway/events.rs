@@ -13,7 +13,7 @@ use crate::engine::view::{LeaseEnding, View, What};
 use crate::node::Handle;
 use crate::node::handle::NumberedEvent;
 
-use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who};
+use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who, told};
 
 /// Durable events kept for readers that come back.
 const KEPT_MAX: usize = 2_048;
@@ -381,7 +381,7 @@ fn shown(view: &View, what: &What) -> (&'static str, Value) {
         ),
         What::PeerConnected { peer, path } => (
             "peer.connected",
-            json!({"peer": peer, "name": name(peer), "path": path}),
+            json!({"peer": peer, "name": name(peer), "path": told(*path)}),
         ),
         What::PeerDisconnected { peer } => (
             "peer.disconnected",

@@ -776,7 +776,7 @@ impl Participant {
             active_file,
             active_terminal,
             typing: participant.typing,
-            path: participant.path,
+            path: participant.path.map(told),
             rtt: participant.rtt.map(millis),
             lacks: peer.map(|peer| peer.lacks),
             colour: participant.colour,
@@ -914,7 +914,7 @@ impl Peer {
         Self {
             who: Who::of(view, peer.id),
             role: participant.map(|participant| participant.role),
-            path: peer.path,
+            path: told(peer.path),
             rtt: peer.rtt.map(millis),
             lacks: peer.lacks,
             we_lack: peer.we_lack,
@@ -1074,6 +1074,15 @@ mod present {
         from: D,
     ) -> Result<Option<Option<T>>, D::Error> {
         Option::<T>::deserialize(from).map(Some)
+    }
+}
+
+/// The paths promised to scripts are lan, direct and relayed: one within this machine is direct.
+pub(super) fn told(path: Path) -> Path {
+    match path {
+        Path::Loopback | Path::Direct => Path::Direct,
+        Path::Lan => Path::Lan,
+        Path::Relayed => Path::Relayed,
     }
 }
 
