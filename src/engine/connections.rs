@@ -937,21 +937,11 @@ mod tests {
                 .any(|one| matches!(one, LinkOutput::Dial { peer, .. } if *peer == candidate(3)))
         };
         assert!(!again(&out));
-        handle(
-            &mut here,
-            LinkInput::Wanted([candidate(3)].into()),
-            Mono(20_000_000),
-            &mut out,
-        );
+        want(&mut here, [candidate(3)], Mono(20_000_000), &mut out);
         handle(&mut here, LinkInput::Tick, Mono(100_000_000), &mut out);
         assert!(again(&out), "a member is dialled whatever it said");
 
-        handle(
-            &mut here,
-            LinkInput::Wanted([].into()),
-            Mono(100_000_001),
-            &mut out,
-        );
+        want(&mut here, [], Mono(100_000_001), &mut out);
         out.clear();
         find(&mut here, candidate(201), &mut out);
         assert_eq!(dials(&out), 1);
@@ -961,12 +951,7 @@ mod tests {
     fn failed_dials_pause_longer_each_time() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(
-            &mut here,
-            LinkInput::Wanted([GREATER].into()),
-            Mono(0),
-            &mut out,
-        );
+        want(&mut here, [GREATER], Mono(0), &mut out);
         discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
         assert_eq!(dials(&out), 1);
 
@@ -1010,12 +995,7 @@ mod tests {
                 Mono(0),
                 &mut out,
             );
-            handle(
-                &mut here,
-                LinkInput::Wanted([GREATER].into()),
-                Mono(0),
-                &mut out,
-            );
+            want(&mut here, [GREATER], Mono(0), &mut out);
             discover(&mut here, addr, source, &mut out);
             handle(
                 &mut here,
@@ -1065,12 +1045,7 @@ mod tests {
     fn a_terminals_host_is_dialled_before_others_who_failed_less() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(
-            &mut here,
-            LinkInput::Wanted([SMALLER, GREATER].into()),
-            Mono(0),
-            &mut out,
-        );
+        want(&mut here, [SMALLER, GREATER], Mono(0), &mut out);
         handle(
             &mut here,
             LinkInput::First([GREATER].into()),
@@ -1113,12 +1088,7 @@ mod tests {
     fn the_greater_key_leaves_the_first_dial_to_the_other() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(
-            &mut here,
-            LinkInput::Wanted([SMALLER].into()),
-            Mono(0),
-            &mut out,
-        );
+        want(&mut here, [SMALLER], Mono(0), &mut out);
         let addr: Addr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
         let found = LinkInput::Discovered {
             peer: SMALLER,
@@ -1142,12 +1112,7 @@ mod tests {
     fn who_finishes_one_admission_after_the_other_is_dialled_ever_more_rarely() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
-        handle(
-            &mut here,
-            LinkInput::Wanted([GREATER].into()),
-            Mono(0),
-            &mut out,
-        );
+        want(&mut here, [GREATER], Mono(0), &mut out);
         discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
 
         // As a member would, the peer ends each admission well, and then shows no member's lanes again.
@@ -1224,6 +1189,15 @@ mod tests {
             member: true,
         };
         handle(to, input, Mono(0), out);
+    }
+
+    fn want<const N: usize>(
+        to: &mut Connections,
+        peers: [MemberId; N],
+        now: Mono,
+        out: &mut Vec<LinkOutput>,
+    ) {
+        handle(to, LinkInput::Wanted(peers.into()), now, out);
     }
 
     fn say(to: &mut Connections, conn: u64, instance: u64, out: &mut Vec<LinkOutput>) {
