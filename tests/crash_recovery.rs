@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{Machine, Node, SOON, User, eventually};
 
@@ -167,4 +167,29 @@ fn leftovers_of_a_dead_process_hinder_nobody() {
 
     assert_eq!(again.ready["socket"], ada.ready["socket"]);
     again.does(&["who"]);
+}
+
+#[test]
+fn a_verb_on_a_stopped_process_says_so_and_no_other_session_answers_in_its_place() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &["--title", "quiet"], &["cat"]);
+    let pid = ada.pid();
+    kill(pid, Signal::SIGSTOP).unwrap();
+
+    let error = ada.user.refused(&["chat", "hello"], 5, "peer-unreachable");
+    assert!(error.contains(&format!("process {pid}")), "{error}");
+    let other = ada.user.share(&["--title", "loud"], &["cat"]);
+    other
+        .user
+        .refused(&["chat", "hello"], 5, "peer-unreachable");
+    other.does(&[
+        "-s",
+        other.ready["session"].as_str().unwrap(),
+        "chat",
+        "hello",
+    ]);
+    kill(pid, Signal::SIGCONT).unwrap();
+
+    other.user.refused(&["chat", "hello"], 6, "which-session");
+    ada.does(&["-s", "quiet", "chat", "hello"]);
 }

@@ -1,6 +1,9 @@
 //! Which running node a verb speaks to (INTERFACES §2), and who WHO is.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -8,6 +11,9 @@ use crate::engine::documents::text::inert;
 use crate::engine::error::Code;
 use crate::gateway::client::Client;
 use crate::node::folder::{Folders, MemberInfo, MemberKind, NodeRecord};
+
+/// A wait that takes longer is told.
+const SAY_AFTER: Duration = Duration::from_secs(1);
 
 /// The folders that flags and environment name.
 pub(crate) fn folders(context: &Context) -> Result<Folders, CliError> {
@@ -23,25 +29,58 @@ pub(crate) struct Found {
     pub(crate) session: Value,
 }
 
-/// Every running node of the state folder that answers.
-pub(crate) async fn all(context: &Context) -> Result<Vec<Found>, CliError> {
-    let mut found = Vec::new();
+/// Nodes of the state folder that run: those that describe their session, and those whose process listens but says
+/// nothing, because it is stopped or overwhelmed.
+#[derive(Debug, Default)]
+struct Running {
+    found: Vec<Found>,
+    silent: Vec<NodeRecord>,
+}
+
+/// Asks every node at once, so that silent ones cost their wait only once.
+async fn running(context: &Context) -> Result<Running, CliError> {
+    let mut asked = Vec::new();
     for record in folders(context)?.own_nodes() {
         let client = Client::new(record.socket.clone());
-        if let Ok(session) = client.get("/api/v1/session").await {
-            found.push(Found {
+        let session = tokio::spawn({
+            let client = client.brisk();
+            async move { client.get("/api/v1/session").await }
+        });
+        asked.push((client, record, session));
+    }
+    let mut running = Running::default();
+    for (client, record, session) in asked {
+        match patiently(context, &record, session).await {
+            Ok(Ok(session)) => running.found.push(Found {
                 client,
                 record,
                 session,
-            });
+            }),
+            Ok(Err(_)) | Err(_) => running.silent.push(record),
         }
     }
-    Ok(found)
+    Ok(running)
+}
+
+/// Awaits what a node answers, and says so if that takes long.
+async fn patiently<T>(
+    context: &Context,
+    node: &NodeRecord,
+    mut answer: JoinHandle<T>,
+) -> Result<T, JoinError> {
+    if let Ok(answer) = tokio::time::timeout(SAY_AFTER, &mut answer).await {
+        return answer;
+    }
+    let pid = node.pid;
+    context
+        .output
+        .say(&format!("waiting for process {pid} to answer"));
+    answer.await
 }
 
 /// The node meant by the flags.
 pub(crate) async fn one(context: &Context) -> Result<Found, CliError> {
-    let mut found = all(context).await?;
+    let Running { mut found, silent } = running(context).await?;
     if let Some(session) = &context.global.session {
         keep_meant(
             &mut found,
@@ -61,13 +100,50 @@ pub(crate) async fn one(context: &Context) -> Result<Found, CliError> {
     }
     let count = found.len();
     match (found.pop(), count) {
-        (Some(found), 1) => Ok(found),
-        (None, _) => Err(none(context)),
+        (Some(found), 1) => match meant_before(context, &found, &silent) {
+            Some(silent) => Err(silent),
+            None => Ok(found),
+        },
+        (None, _) => Err(silence(context, &silent).unwrap_or_else(|| none(context))),
         (Some(last), _) => {
             found.push(last);
             Err(several(&found))
         }
     }
+}
+
+/// Who is silent may be the one that is meant: the host of the session, or, where no session is named, another's node.
+/// No other node answers in its place.
+fn meant_before(context: &Context, found: &Found, silent: &[NodeRecord]) -> Option<CliError> {
+    let global = &context.global;
+    let meant = |node: &&NodeRecord| match node.session == found.record.session {
+        true => global.member.is_none() && node.kind == MemberKind::Host,
+        false => global.session.is_none() && global.member.is_none(),
+    };
+    let meant: Vec<NodeRecord> = silent.iter().filter(meant).cloned().collect();
+    silence(context, &meant)
+}
+
+/// The node meant is one that runs and says nothing.
+fn silence(context: &Context, silent: &[NodeRecord]) -> Option<CliError> {
+    let global = &context.global;
+    let mut here = folders(context).ok()?.list();
+    here.retain(|info| silent.iter().any(|node| node.member == info.member));
+    if let Some(session) = &global.session {
+        keep_session(&mut here, session);
+    }
+    if let Some(member) = &global.member {
+        keep_member(&mut here, member);
+    }
+    let info = here.first()?;
+    let node = silent.iter().find(|node| node.member == info.member)?;
+    let id: String = info.session.to_string().chars().take(10).collect();
+    let pid = node.pid;
+    let message = format!("the node of session {id} runs as process {pid} but does not answer");
+    let help = format!(
+        "if it was stopped, `kill -CONT {pid}` lets it go on; else end it with `kill {pid}`, and `collab-p2p resume {id}`"
+    );
+    Some(CliError::new(Code::PeerUnreachable, message).with_help(help))
 }
 
 /// Nothing runs that a verb could speak to; what is stopped can be resumed.
