@@ -431,7 +431,20 @@ class World:
         self.until(60, lambda: person.ready(), "%s to be awake" % person.name)
         self.wait_for_keys("what %s typed by %s" % (person.name, kind))
         self.count("leases")
-        self.until(20, lambda: person.verb("control", "release").returncode == 0, "control given back by %s" % person.name)
+        self.give_back(person)
+
+    def give_back(self, person):
+        """Gives control back. A lease whose holder was out of reach for too long is over already: that is as it should."""
+        end = now() + 20
+        while True:
+            told = person.verb("control", "release")
+            if told.returncode == 0:
+                return
+            if "lease-not-held" in told.stderr:
+                return self.count("leases over by themselves")
+            if now() > end:
+                raise Broken("%s cannot give control back: %s" % (person.name, told.stderr.strip()))
+            self.pause(0.2)
 
     def has_control(self, person):
         if not person.ready():
