@@ -17,6 +17,8 @@ use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, W
 
 /// Durable events kept for readers that come back.
 const KEPT_MAX: usize = 2_048;
+/// Bytes of the kept events, as JSON.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 /// Events that a reader may be behind before it reads from the kept ones again.
 const BEHIND_MAX: usize = 256;
 
@@ -30,7 +32,8 @@ pub struct Hub {
 
 #[derive(Debug)]
 struct Ring {
-    kept: VecDeque<Arc<Envelope>>,
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
     /// Number of the newest durable event.
     newest: u64,
     /// Events so far, ephemeral ones too.
@@ -39,6 +42,13 @@ struct Ring {
     session: SessionId,
     /// Nothing once the node has stopped, so that readers end.
     live: Option<broadcast::Sender<Arc<Envelope>>>,
+}
+
+/// A durable event as JSON, which takes a quarter of the memory; few readers come back.
+#[derive(Debug)]
+struct Kept {
+    seq: u64,
+    json: Box<str>,
 }
 
 /// One reader of the events.
@@ -57,6 +67,7 @@ impl Hub {
         let (live, _) = broadcast::channel(BEHIND_MAX);
         let ring = Ring {
             kept: VecDeque::new(),
+            kept_bytes: 0,
             newest: 0,
             count: 0,
             session,
@@ -127,10 +138,7 @@ impl Hub {
         let envelope = Arc::new(envelope(id, (ring.session, view), event));
         if let Some(seq) = envelope.seq {
             ring.newest = seq;
-            ring.kept.push_back(Arc::clone(&envelope));
-            if ring.kept.len() > KEPT_MAX {
-                ring.kept.pop_front();
-            }
+            ring.keep(seq, &envelope);
         }
         if let Some(live) = &ring.live {
             let _nobody_listens = live.send(envelope);
@@ -143,9 +151,26 @@ impl Hub {
 }
 
 impl Ring {
+    /// What cannot be kept is missing for readers that come back, and they are told so.
+    fn keep(&mut self, seq: u64, envelope: &Envelope) {
+        let Ok(json) = serde_json::to_string(envelope) else {
+            return;
+        };
+        self.kept_bytes += json.len();
+        let json = json.into_boxed_str();
+        self.kept.push_back(Kept { seq, json });
+        while self.kept.len() > KEPT_MAX || self.kept_bytes > KEPT_BYTES_MAX {
+            let Some(oldest) = self.kept.pop_front() else {
+                return;
+            };
+            self.kept_bytes -= oldest.json.len();
+        }
+    }
+
     fn after(&self, last: u64) -> VecDeque<Arc<Envelope>> {
-        let later = |envelope: &&Arc<Envelope>| envelope.seq.is_some_and(|seq| seq > last);
-        self.kept.iter().filter(later).cloned().collect()
+        let later = self.kept.iter().filter(|kept| kept.seq > last);
+        let read = |kept: &Kept| serde_json::from_str(&kept.json).ok().map(Arc::new);
+        later.filter_map(read).collect()
     }
 }
 
@@ -522,6 +547,38 @@ mod tests {
         assert_eq!(first.kind, "stream.lagged");
         assert_eq!(first.data, json!({"from": 3, "to": 5}));
         assert_eq!(seqs(&mut reader, 1).await, [Some(6)]);
+    }
+
+    #[tokio::test]
+    async fn an_event_is_told_later_as_it_was_told_at_once() {
+        let hub = hub();
+        let mut live = hub.read(None);
+        hub.add(&a_view(), &wordy(1, 40));
+
+        let told = live.next().await.unwrap();
+
+        assert_eq!(hub.read(Some(0)).next().await.unwrap(), told);
+    }
+
+    #[tokio::test]
+    async fn wordy_events_are_kept_up_to_their_bytes() {
+        let hub = hub();
+        (1..=100).for_each(|seq| hub.add(&a_view(), &wordy(seq, 64 << 10)));
+
+        let ring = hub.ring();
+        let bytes: usize = ring.kept.iter().map(|kept| kept.json.len()).sum();
+        assert_eq!(bytes, ring.kept_bytes);
+        assert!(bytes <= KEPT_BYTES_MAX && ring.kept.len() > 10);
+        assert_eq!(ring.kept.back().unwrap().seq, 100);
+    }
+
+    fn wordy(seq: u64, bytes: usize) -> NumberedEvent {
+        let mut event = durable(seq);
+        event.event.what = What::ParticipantLeft {
+            participant: MemberId([7; 32]),
+            name: "\u{1f600}".repeat(bytes / 4),
+        };
+        event
     }
 
     #[tokio::test]

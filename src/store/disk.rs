@@ -26,8 +26,9 @@ pub const STORE_FILE: &str = "store.redb";
 /// Name of the key file in the same folder.
 pub const KEY_FILE: &str = "store.key";
 
-/// Page cache of an open store; redb's default is 1 GiB.
-const CACHE_BYTES: usize = 32 << 20;
+/// Page cache of an open store; redb's default is 1 GiB. A store is read once, at the start, and written from then on:
+/// a larger cache would only keep what nobody reads.
+const CACHE_BYTES: usize = 2 << 20;
 /// A file up to this size has all its checksums verified on opening.
 const CHECKED_BYTES_MAX: u64 = 32 << 20;
 
