@@ -34,7 +34,11 @@ pub mod time;
 pub mod timers;
 pub mod view;
 
+#[cfg(test)]
+mod bad_bytes;
+mod bounded;
 mod commands;
+mod compression;
 mod context;
 mod hosted;
 mod joining;

@@ -47,7 +47,10 @@ impl Environment {
             shell: text("SHELL"),
             user: text("USER").or_else(|| text("LOGNAME")),
             name: text("COLLAB_P2P_NAME"),
-            ticket: text("COLLAB_P2P_TICKET"),
+            // What is no text is no ticket either, but something was given.
+            ticket: std::env::var_os("COLLAB_P2P_TICKET")
+                .filter(|value| !value.is_empty())
+                .map(|value| value.to_string_lossy().into_owned()),
             log: text("COLLAB_P2P_LOG"),
             path: text("PATH"),
             term: text("TERM"),

@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use crate::engine::command::CommandError;
+use crate::engine::documents::text::inert;
 use crate::engine::error::Code;
 
 /// A failure on its way to the person.
@@ -49,11 +50,19 @@ impl CliError {
             });
             format!("{error}\n")
         } else {
-            format!("error[{code}]: {}\nhelp: {help}\n", self.message)
+            // What was given is named in some messages; a terminal must not obey it.
+            let (message, help) = (shown(&self.message), shown(help));
+            format!("error[{code}]: {message}\nhelp: {help}\n")
         };
         // With stderr closed nobody can be told.
         drop(std::io::stderr().write_all(text.as_bytes()));
     }
+}
+
+/// Each line as inert text.
+fn shown(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(inert).collect();
+    lines.join("\n")
 }
 
 impl From<CommandError> for CliError {

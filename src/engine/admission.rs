@@ -39,15 +39,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::bounded;
 use crate::engine::capability::{Capabilities, Kind, Rank, Role};
 use crate::engine::epoch::Keyring;
 use crate::engine::identity::Verified;
 use crate::engine::ids::{Hash, MemberId};
 use crate::engine::limits::{
     ADDRESS_BYTES_MAX, ADMISSION_APPROVAL_MS_MAX, ADMISSION_BATCH_BYTES,
-    ADMISSION_GREETING_BYTES_MAX, ADMISSION_PARTING_MS_MAX, ADMISSION_SHOWING_MS_MAX,
-    ADMISSION_TRANSFER_MS_MAX, ADMISSION_UNPROVEN_MS_MAX, SPONSOR_HINT_ADDRESSES_MAX,
-    SPONSOR_HINTS_MAX,
+    ADMISSION_GREETING_BYTES_MAX, ADMISSION_MESSAGE_BYTES_MAX, ADMISSION_PARTING_MS_MAX,
+    ADMISSION_SHOWING_MS_MAX, ADMISSION_TRANSFER_MS_MAX, ADMISSION_UNPROVEN_MS_MAX,
+    ENTRY_BYTES_MIN, GRANT_CHAIN_MAX, SPONSOR_HINT_ADDRESSES_MAX, SPONSOR_HINTS_MAX,
 };
 use crate::engine::log::{Entry, LogWriter};
 use crate::engine::membership::Membership;
@@ -61,6 +62,9 @@ pub use self::sponsor::{Sponsor, SponsorLimits};
 
 /// The version of this protocol. Peers with different versions tell each other so and part.
 pub const ADMISSION_VERSION: u16 = 1;
+
+/// More statements than that do not fit a message.
+const BATCH_STATEMENTS_MAX: usize = ADMISSION_MESSAGE_BYTES_MAX / ENTRY_BYTES_MIN;
 
 const UNPROVEN: Duration = Duration::from_millis(ADMISSION_UNPROVEN_MS_MAX);
 const APPROVAL: Duration = Duration::from_millis(ADMISSION_APPROVAL_MS_MAX);
@@ -110,6 +114,7 @@ pub enum AdmissionMessage {
     /// This member cannot admit by this invitation; these perhaps can.
     NotSponsor {
         /// At most eight.
+        #[serde(deserialize_with = "bounded::list::<_, _, SPONSOR_HINTS_MAX>")]
         hints: Vec<SponsorHint>,
     },
     /// No.
@@ -124,6 +129,7 @@ pub struct JoinMessage {
     /// Signed by the newcomer's key and the invitation's.
     pub join: Join,
     /// Signed grants, as the ticket carries them.
+    #[serde(deserialize_with = "bounded::list::<_, _, GRANT_CHAIN_MAX>")]
     pub chain: Vec<Vec<u8>>,
 }
 
@@ -131,6 +137,7 @@ pub struct JoinMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// About 64 KiB of them.
+    #[serde(deserialize_with = "bounded::list::<_, _, BATCH_STATEMENTS_MAX>")]
     pub statements: Vec<Vec<u8>>,
     /// Whether the list ends here.
     pub last: bool,
@@ -142,6 +149,7 @@ pub struct SponsorHint {
     /// The member.
     pub member: MemberId,
     /// Its addresses as text, at most eight.
+    #[serde(deserialize_with = "bounded::list::<_, _, SPONSOR_HINT_ADDRESSES_MAX>")]
     pub addresses: Vec<String>,
 }
 

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::engine::bounded;
 use crate::engine::ids::{Hash, MemberId};
 use crate::engine::limits::{SCOPE_PATTERN_BYTES_MAX, SCOPE_PATTERNS_MAX};
 use crate::engine::time::Wall;
@@ -295,7 +296,7 @@ pub enum Paths {
     #[default]
     All,
     /// What these patterns cover; none covers nothing.
-    Only(Vec<String>),
+    Only(#[serde(deserialize_with = "bounded::list::<_, _, SCOPE_PATTERNS_MAX>")] Vec<String>),
 }
 
 impl Paths {

@@ -29,7 +29,7 @@ mod lease;
 mod order;
 mod sender;
 #[cfg(test)]
-mod tests;
+pub(in crate::engine) mod tests;
 
 pub use input::{Authorized, Origin};
 #[cfg(feature = "sim")]

@@ -16,6 +16,7 @@ use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::bounded;
 use crate::engine::entropy::Entropy;
 use crate::engine::epoch::EpochId;
 use crate::engine::identity::{Domain, MemberKey, Signature, hash, verify};
@@ -50,8 +51,8 @@ pub enum EnvelopeError {
         /// The limit.
         max: usize,
     },
-    /// Not the canonical encoding of anything.
-    #[error("the bytes are truncated or not in canonical form")]
+    /// Not the canonical encoding of anything, or with more membership heads than anybody may name.
+    #[error("the bytes are truncated, not in canonical form, or hold a list that is too long")]
     Malformed,
     /// Written by a newer or older protocol.
     #[error("the envelope has version {0}, this program reads version {ENVELOPE_VERSION}")]
@@ -90,6 +91,7 @@ pub struct EnvelopeHeader {
     /// The hash of the log's entry before it; of a first entry the session's id.
     pub prev: Hash,
     /// The heads of the membership that its author knew: 1 to 64, ascending.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERSHIP_HEADS_MAX>")]
     pub heads: Vec<Hash>,
     /// The document that it changes.
     pub document: DocumentId,
@@ -842,7 +844,7 @@ mod tests {
                 header.heads = (0..=64).map(|byte| Hash([byte; 32])).collect();
                 header.total += 64 * 32;
             }),
-            Err(EnvelopeError::Heads)
+            Err(EnvelopeError::Malformed)
         );
     }
 

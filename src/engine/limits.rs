@@ -168,6 +168,8 @@ pub const ENVELOPE_HEADER_BYTES_MAX: usize = 256 + 32 * MEMBERSHIP_HEADS_MAX;
 pub const ENVELOPE_BASE_BYTES: u64 = 320;
 /// One encoded log entry: the longest envelope or statement, and its kind.
 pub const ENTRY_BYTES_MAX: usize = ENVELOPE_HEADER_BYTES_MAX + 64 + ENVELOPE_BODY_BYTES_MAX + 1;
+/// No encoded log entry is shorter: ids of session, author and predecessor, and a signature, take 160.
+pub const ENTRY_BYTES_MIN: usize = 128;
 /// The content of one presence message.
 pub const PRESENCE_BODY_BYTES_MAX: usize = 16 * 1024;
 /// How long a presence message may claim to hold.

@@ -7,10 +7,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::address::Addr;
+use crate::engine::bounded;
+use crate::engine::compression;
 use crate::engine::identity::{Domain, IdentityError, MemberKey, Signature, verify};
 use crate::engine::ids::{Hash, MemberId, SessionId};
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, CONTROL_MESSAGE_BYTES_MAX, FETCH_BYTES_MAX, FETCH_LOGS_MAX, MEMBERS_MAX,
+    ADDRS_PER_PEER_MAX, CONTROL_MESSAGE_BYTES_MAX, ENTRY_BYTES_MIN, FETCH_BYTES_MAX,
+    FETCH_LOGS_MAX, MEMBERS_MAX, PROTOCOL_VERSION,
 };
 
 /// Why bytes are no message.
@@ -19,8 +22,8 @@ pub enum MessageError {
     /// Over the lane's limit; nothing was read.
     #[error("a message of {0} bytes, at most {CONTROL_MESSAGE_BYTES_MAX} are allowed")]
     TooLarge(usize),
-    /// Truncated, or not in canonical form.
-    #[error("the bytes are truncated or not in canonical form")]
+    /// Truncated, not in canonical form, or with a list longer than allowed.
+    #[error("the bytes are truncated, not in canonical form, or hold a list that is too long")]
     Malformed,
     /// A list longer than allowed.
     #[error("the list {0} is longer than allowed")]
@@ -60,6 +63,7 @@ pub struct SignedAddresses {
     /// Grows with each change in that start.
     pub counter: u64,
     /// At most eight.
+    #[serde(deserialize_with = "bounded::list::<_, _, ADDRS_PER_PEER_MAX>")]
     pub addrs: Vec<Addr>,
     /// The machine's mark: the hash of the member's key under the secret of a user's run folder. Who has the
     /// same folder may dial the loopback addresses.
@@ -117,9 +121,12 @@ pub enum PeerMessage {
         nonce: u64,
     },
     /// How far the sender knows each log.
-    Vector(Vec<(MemberId, Reached)>),
+    Vector(
+        #[serde(deserialize_with = "bounded::list::<_, _, { 2 * MEMBERS_MAX }>")]
+        Vec<(MemberId, Reached)>,
+    ),
     /// The sender asks for entries after these numbers.
-    Want(Vec<(MemberId, u64)>),
+    Want(#[serde(deserialize_with = "bounded::list::<_, _, FETCH_LOGS_MAX>")] Vec<(MemberId, u64)>),
     /// Entries that were asked for, compressed.
     Entries {
         /// [`pack`]ed entries, in order within each log.
@@ -128,19 +135,29 @@ pub enum PeerMessage {
         done: bool,
     },
     /// The sender lacks the bodies of these envelopes.
-    WantBodies(Vec<Hash>),
+    WantBodies(#[serde(deserialize_with = "bounded::list::<_, _, FETCH_LOGS_MAX>")] Vec<Hash>),
     /// Bodies that were asked for, compressed: each the hash of the envelope and the body.
-    Bodies(Vec<(Hash, Vec<u8>)>),
+    Bodies(
+        #[serde(deserialize_with = "bounded::list::<_, _, FETCH_LOGS_MAX>")] Vec<(Hash, Vec<u8>)>,
+    ),
     /// The sender lacks the secrets of these epochs.
-    WantEpochs(Vec<Hash>),
+    WantEpochs(#[serde(deserialize_with = "bounded::list::<_, _, FETCH_LOGS_MAX>")] Vec<Hash>),
     /// Secrets that were asked for: the epoch and its secret, checked by the receiver against the commitment.
-    Epochs(Vec<(Hash, [u8; 32])>),
+    Epochs(
+        #[serde(deserialize_with = "bounded::list::<_, _, FETCH_LOGS_MAX>")] Vec<(Hash, [u8; 32])>,
+    ),
     /// The newest presences that the sender knows: member, instance, generation.
-    PresenceHave(Vec<(MemberId, u64, u64)>),
+    PresenceHave(
+        #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")] Vec<(MemberId, u64, u64)>,
+    ),
     /// Presences that the receiver seems to lack.
-    Presences(Vec<PassedPresence>),
+    Presences(
+        #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")] Vec<PassedPresence>,
+    ),
     /// Where members may be dialled.
-    Addresses(Vec<SignedAddresses>),
+    Addresses(
+        #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")] Vec<SignedAddresses>,
+    ),
     /// About control of a terminal that the sender hosts: an encoded
     /// [`crate::engine::control::ControlMessage`].
     Lease(Vec<u8>),
@@ -234,51 +251,46 @@ impl PeerMessage {
     /// # Errors
     /// Too long, truncated, not canonical, or with a list longer than allowed.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let message: Self = decoded(bytes)?;
-        message.check_lists()?;
-        Ok(message)
+        decoded(bytes)
     }
+}
 
-    fn check_lists(&self) -> Result<(), MessageError> {
-        let (list, length, max) = match self {
-            Self::Vector(list) => ("vector", list.len(), 2 * MEMBERS_MAX),
-            Self::Want(list) => ("want", list.len(), FETCH_LOGS_MAX),
-            Self::WantBodies(list) => ("bodies", list.len(), FETCH_LOGS_MAX),
-            Self::Bodies(list) => ("bodies", list.len(), FETCH_LOGS_MAX),
-            Self::WantEpochs(list) => ("epochs", list.len(), FETCH_LOGS_MAX),
-            Self::Epochs(list) => ("epochs", list.len(), FETCH_LOGS_MAX),
-            Self::PresenceHave(list) => ("presences", list.len(), MEMBERS_MAX),
-            Self::Presences(list) => ("presences", list.len(), MEMBERS_MAX),
-            Self::Addresses(list) => ("addresses", list.len(), MEMBERS_MAX),
-            Self::Hello(_)
-            | Self::Ping { .. }
-            | Self::Pong { .. }
-            | Self::Entries { .. }
-            | Self::Lease(_)
-            | Self::Bye => return Ok(()),
-        };
-        if length > max {
-            Err(MessageError::TooMany(list))
-        } else {
-            Ok(())
+impl PeerMessage {
+    /// The version that a hello of another protocol version names: its encoding up to there never changes.
+    pub fn other_version(bytes: &[u8]) -> Option<u16> {
+        const HELLO: u8 = 0;
+        let head = bytes.get(..bytes.len().min(8))?;
+        match postcard::take_from_bytes::<(u8, u16)>(head) {
+            Ok(((HELLO, version), _)) if version != PROTOCOL_VERSION => Some(version),
+            Ok(_) | Err(_) => None,
         }
     }
 }
 
-/// Packs entries into one compressed block: each with its length in front, zstd at level 1.
+/// Packs entries into one compressed block: their number, then each with its length in front.
 pub fn pack(entries: &[Vec<u8>]) -> Vec<u8> {
-    let plain = encoded(&entries);
-    zstd::bulk::compress(&plain, 1).unwrap_or_default()
+    compression::packed(&encoded(&entries)).unwrap_or_default()
 }
 
 /// Unpacks what [`pack`] made.
 ///
 /// # Errors
-/// Unpacked it is over the bound (twice [`FETCH_BYTES_MAX`]), or it is no such block.
+/// Unpacked it is over the bound (twice [`FETCH_BYTES_MAX`]), it names more entries than its size can hold, or it
+/// is no such block.
 pub fn unpack(packed: &[u8]) -> Result<Vec<Vec<u8>>, MessageError> {
     let plain =
-        zstd::bulk::decompress(packed, 2 * FETCH_BYTES_MAX).map_err(|_| MessageError::Malformed)?;
-    postcard::from_bytes(&plain).map_err(|_| MessageError::Malformed)
+        compression::unpacked(packed, 2 * FETCH_BYTES_MAX).ok_or(MessageError::Malformed)?;
+    // The number alone, so that memory is taken only for as many as there may be.
+    let (count, _) =
+        postcard::take_from_bytes::<u64>(&plain).map_err(|_| MessageError::Malformed)?;
+    let most = plain.len() / ENTRY_BYTES_MIN;
+    if !usize::try_from(count).is_ok_and(|count| count <= most) {
+        return Err(MessageError::TooMany("entries"));
+    }
+    match postcard::take_from_bytes(&plain) {
+        Ok((entries, [])) => Ok(entries),
+        Ok(_) | Err(_) => Err(MessageError::Malformed),
+    }
 }
 
 fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
@@ -298,10 +310,11 @@ fn decoded<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, MessageEr
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::engine) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::bad_bytes::heap;
     use crate::engine::entropy::Entropy;
 
     const SESSION: SessionId = SessionId([3; 32]);
@@ -385,9 +398,30 @@ mod tests {
 
     #[test]
     fn packed_entries_come_back_in_order() {
-        let entries = vec![vec![1; 100], vec![], vec![2; 3]];
+        let entries = vec![vec![1; 300], vec![3; 128], vec![2; 200]];
 
         assert_eq!(unpack(&pack(&entries)), Ok(entries));
+    }
+
+    #[test]
+    fn more_entries_than_the_bytes_can_hold_are_not_unpacked() {
+        let empty = vec![Vec::new(); 200_000];
+        let packed = pack(&empty);
+
+        let (unpacked, peak) = heap::peak(|| unpack(&packed));
+
+        assert_eq!(unpacked, Err(MessageError::TooMany("entries")));
+        assert!(packed.len() < 1_000 && peak <= 200_010, "{peak}");
+    }
+
+    #[test]
+    fn bytes_behind_the_last_entry_are_refused() {
+        let longer = [encoded(&vec![vec![1_u8; 300]]), vec![0]].concat();
+
+        assert_eq!(
+            unpack(&compression::packed(&longer).unwrap()),
+            Err(MessageError::Malformed)
+        );
     }
 
     proptest! {
@@ -411,7 +445,8 @@ mod tests {
         }
     }
 
-    fn samples() -> Vec<PeerMessage> {
+    /// One of each kind.
+    pub(in crate::engine) fn samples() -> Vec<PeerMessage> {
         let key = MemberKey::generate(&mut Entropy::new([1; 32]));
         let instance = SignedInstance::sign(&key, &SESSION, 7);
         let addrs = vec!["/ip4/10.0.0.1/tcp/4".parse().unwrap()];

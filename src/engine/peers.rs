@@ -421,7 +421,12 @@ impl Engine {
         let message = match PeerMessage::decode(bytes) {
             Ok(message) => message,
             Err(error) => {
-                tracing::warn!(peer = %peer.short(), %error, "a peer broke the protocol");
+                match PeerMessage::other_version(bytes) {
+                    Some(version) => self.other_version(peer, version, context),
+                    None => {
+                        tracing::warn!(peer = %peer.short(), %error, "a peer broke the protocol");
+                    }
+                }
                 context.net(NetEffect::Close { conn });
                 return;
             }
@@ -465,15 +470,13 @@ impl Engine {
         };
         let session = member.replica.session();
         let signed = hello.instance.member == peer && hello.instance.check(&session).is_ok();
-        if hello.version != PROTOCOL_VERSION || !signed {
-            let text = format!(
-                "{} speaks version {} of the protocol, this program version {PROTOCOL_VERSION}",
-                peer.short(),
-                hello.version
-            );
-            if signed {
-                member.notice(text, context);
-            }
+        if hello.version != PROTOCOL_VERSION {
+            self.other_version(peer, hello.version, context);
+            context.net(NetEffect::Close { conn });
+            return;
+        }
+        if !signed {
+            tracing::warn!(peer = %peer.short(), "a hello is not signed by the one who says it");
             context.net(NetEffect::Close { conn });
             return;
         }
@@ -505,6 +508,22 @@ impl Engine {
                 .sync
                 .gap(peer, me, context.now.mono, &member.replica, &mut out);
             self.synced(out, context);
+        }
+    }
+
+    /// Tells the person, once, that somebody's program is older or newer.
+    fn other_version(&mut self, peer: MemberId, version: u16, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let text = format!(
+            "{} speaks version {version} of the protocol, this program version {PROTOCOL_VERSION}: use the same \
+             version of collab-p2p on both sides",
+            member.called(&peer)
+        );
+        // It dials again and again.
+        if member.notices.iter().all(|notice| notice.text != text) {
+            member.notice(text, context);
         }
     }
 

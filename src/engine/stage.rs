@@ -40,6 +40,8 @@ pub(in crate::engine) struct Stage {
     due: VecDeque<(usize, Event)>,
     /// Nodes whose own engine is not heard: others speak in its name.
     gagged: BTreeSet<usize>,
+    /// Connections whose dialler is a voice: its engine hears nothing of them.
+    voiced: BTreeSet<ConnId>,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
 }
@@ -81,6 +83,7 @@ impl Stage {
             flows: BTreeMap::new(),
             due: VecDeque::new(),
             gagged: BTreeSet::new(),
+            voiced: BTreeSet::new(),
             sent: Vec::new(),
         };
         let session = NewSession {
@@ -216,6 +219,53 @@ impl Stage {
             Event::Net(NetEvent::StreamOpened { conn, stream, lane }),
         );
         stream
+    }
+
+    /// The streams of a lane that lead to a node, with who is at their other end.
+    pub(in crate::engine) fn streams(&self, node: usize, lane: Lane) -> Vec<(StreamId, usize)> {
+        let of = self
+            .flows
+            .iter()
+            .filter(|((at, _), flow)| *at == node && flow.lane == lane);
+        of.map(|((_, stream), flow)| (*stream, flow.to)).collect()
+    }
+
+    /// A connection to a node that the dialler's own engine knows nothing of: for a voice in its name, as the member
+    /// that it is, or as nobody yet.
+    pub(in crate::engine) fn connect(&mut self, from: usize, to: usize, member: bool) -> ConnId {
+        self.numbered += 1;
+        let conn = ConnId(self.numbered);
+        self.wires.insert(conn, [from, to]);
+        self.voiced.insert(conn);
+        let peer = self.id(from);
+        let connected = NetEvent::Connected {
+            conn,
+            peer,
+            outbound: false,
+            path: Path::Lan,
+            member,
+        };
+        self.happen(to, Event::Net(connected));
+        conn
+    }
+
+    /// A stream that a voice opens to a node on such a connection. Yields its number there.
+    pub(in crate::engine) fn open_on(&mut self, to: usize, conn: ConnId, lane: Lane) -> StreamId {
+        let stream = self.odd();
+        let opened = NetEvent::StreamOpened { conn, stream, lane };
+        self.happen(to, Event::Net(opened));
+        stream
+    }
+
+    /// Whether a connection has not been closed.
+    pub(in crate::engine) fn stands(&self, conn: ConnId) -> bool {
+        self.wires.contains_key(&conn)
+    }
+
+    /// A voice ends its connection.
+    pub(in crate::engine) fn hang_up(&mut self, conn: ConnId) {
+        self.close(conn, &Ended::Finished);
+        self.deliver();
     }
 
     /// A fact comes to a node.
@@ -432,7 +482,8 @@ impl Stage {
             return;
         };
         self.flows.retain(|_, flow| flow.conn != conn);
-        for node in ends {
+        let heard = usize::from(self.voiced.remove(&conn));
+        for node in ends.into_iter().skip(heard) {
             let ended = ended.clone();
             let event = NetEvent::Disconnected { conn, ended };
             self.due.push_back((node, Event::Net(event)));
@@ -458,6 +509,9 @@ impl Stage {
         };
         self.flows.insert((node, stream), flow(to, there));
         self.flows.insert((to, there), flow(node, stream));
+        if self.voiced.contains(&conn) {
+            return;
+        }
         let stream = there;
         let event = NetEvent::StreamOpened { conn, stream, lane };
         self.due.push_back((to, Event::Net(event)));

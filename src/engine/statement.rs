@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::bounded;
 use crate::engine::capability::{Capabilities, CapabilityError, Kind, Paths, Rank, Role, Scope};
 use crate::engine::epoch::{EpochId, EpochWrap, PreviousWrap, Wrap};
 use crate::engine::identity::{
@@ -109,6 +110,7 @@ pub struct Statement {
     /// The entry before it in that log.
     pub prev: Hash,
     /// Membership heads that the author knew, ascending, at most [`MEMBERSHIP_HEADS_MAX`].
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERSHIP_HEADS_MAX>")]
     pub parents: Vec<Hash>,
     /// What entitles the author.
     pub standing: Option<Hash>,
@@ -209,7 +211,9 @@ pub enum Sponsors {
     /// Members of this rank or more senior.
     UpTo(Rank),
     /// These members, each so many times.
-    These(Vec<SponsorQuota>),
+    These(
+        #[serde(deserialize_with = "bounded::list::<_, _, GRANT_SPONSORS_MAX>")] Vec<SponsorQuota>,
+    ),
 }
 
 /// One sponsor and how often it may use the grant.
@@ -473,12 +477,14 @@ pub struct Admit {
     pub grant: Hash,
     /// Signed grants that narrow it one after the other, as the ticket carried them; the last names the
     /// invitation that the Join proves. Empty where `grant` itself does.
+    #[serde(deserialize_with = "bounded::list::<_, _, GRANT_CHAIN_MAX>")]
     pub chain: Vec<Vec<u8>>,
     /// What the newcomer signed.
     pub join: Join,
     /// The sponsor's clock when it checked the expiry.
     pub at: Wall,
     /// Secrets of current epochs for the newcomer.
+    #[serde(deserialize_with = "bounded::list::<_, _, EPOCH_PREVIOUS_MAX>")]
     pub wraps: Vec<EpochWrap>,
     /// The human member for whom an agent stands.
     pub principal: Option<MemberId>,
@@ -490,8 +496,10 @@ pub struct Admit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revoke {
     /// Members, each with the last entry that counts, ascending.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub members: Vec<Cut>,
     /// Grants, ascending.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub grants: Vec<GrantEnd>,
     /// Words for people.
     pub reason: String,
@@ -514,6 +522,7 @@ pub struct GrantEnd {
     /// The Grant statement.
     pub grant: Hash,
     /// Admit statements that stay, ascending.
+    #[serde(deserialize_with = "bounded::list::<_, _, MEMBERS_MAX>")]
     pub keep: Vec<Hash>,
 }
 
@@ -527,8 +536,10 @@ pub struct Epoch {
     /// The commitment to the secret.
     pub id: EpochId,
     /// The secret for each reader, or for none where there are more than [`EPOCH_WRAPS_MAX`].
+    #[serde(deserialize_with = "bounded::list::<_, _, EPOCH_WRAPS_MAX>")]
     pub wraps: Vec<Wrap>,
     /// The secrets of the epochs it follows.
+    #[serde(deserialize_with = "bounded::list::<_, _, EPOCH_PREVIOUS_MAX>")]
     pub previous: Vec<PreviousWrap>,
 }
 
@@ -567,6 +578,7 @@ pub struct Seal {
     /// Which generation of it.
     pub generation: u64,
     /// Its heads, ascending.
+    #[serde(deserialize_with = "bounded::list::<_, _, SEAL_HEADS_MAX>")]
     pub heads: Vec<Hash>,
     /// The hash of the compressed whole.
     pub chunk: Hash,
@@ -867,7 +879,7 @@ fn statement_hash(payload: &[u8]) -> Hash {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::engine) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -1278,6 +1290,12 @@ mod tests {
             sponsor: key(2).id(),
             challenge: [6; 32],
         }
+    }
+
+    /// One of each kind that is no Genesis, signed by the first key.
+    pub(in crate::engine) fn samples() -> (MemberKey, Vec<Vec<u8>>) {
+        let signed = |body| draft(body).sign(&key(1)).unwrap().bytes().to_vec();
+        (key(1), bodies().into_iter().map(signed).collect())
     }
 
     /// One of each kind that belongs behind other entries of a log.

@@ -12,6 +12,7 @@ use data_encoding::{BASE32_NOPAD, Encoding, Specification};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::engine::bounded;
 use crate::engine::identity::{InviteKey, derive_key};
 use crate::engine::ids::{MemberId, SessionId};
 use crate::engine::limits::{
@@ -258,7 +259,9 @@ struct WireTicket {
     secret: TicketSecret,
     discovery_key: [u8; 32],
     host: MemberId,
+    #[serde(deserialize_with = "bounded::list::<_, _, TICKET_ADDRESSES_MAX>")]
     addresses: Vec<WireAddress>,
+    #[serde(deserialize_with = "bounded::list::<_, _, GRANT_CHAIN_MAX>")]
     chain: Vec<Vec<u8>>,
     expires: Option<Wall>,
 }
@@ -436,7 +439,7 @@ fn checksum(payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::engine) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -663,7 +666,15 @@ mod tests {
         ticket
     }
 
-    fn frame(payload: &[u8]) -> String {
+    /// The binary form inside tickets of each kind.
+    pub(in crate::engine) fn payloads() -> Vec<Vec<u8>> {
+        [plain(), with_password(), with_chain()]
+            .map(|ticket| ticket.payload())
+            .into()
+    }
+
+    /// A ticket's text around any payload, with its right length and checksum.
+    pub(in crate::engine) fn frame(payload: &[u8]) -> String {
         let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
         let header = [high, low, guard([high, low])];
         let framed = [&header[..], payload, &checksum(payload)[..]].concat();

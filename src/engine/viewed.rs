@@ -657,7 +657,7 @@ impl crate::engine::member::Member {
 }
 
 /// Checks an update and yields the screen it makes.
-fn check(
+pub(in crate::engine) fn check(
     bytes: &[u8],
     (session, terminal, host): (crate::engine::ids::SessionId, TerminalId, MemberId),
     held: Option<&Redacted<Screen>>,

@@ -59,7 +59,8 @@ impl Member {
         }
     }
 
-    fn called(&self, id: &MemberId) -> String {
+    /// A member by name and key.
+    pub(in crate::engine) fn called(&self, id: &MemberId) -> String {
         if *id == self.me() {
             return "you".to_owned();
         }

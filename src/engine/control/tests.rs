@@ -1420,10 +1420,11 @@ fn the_planted_bugs_do_what_their_names_say() {
     assert_eq!(world.taps(), "a");
 }
 
-mod wire {
+pub(in crate::engine) mod wire {
     use super::*;
 
-    fn messages() -> Vec<Vec<u8>> {
+    /// One of each kind: six towards the host, then those from it.
+    pub(in crate::engine) fn messages() -> Vec<Vec<u8>> {
         let key = MemberKey::generate(&mut Entropy::new([3; 32]));
         let terminal = TerminalId([4; 16]);
         let session = SessionId([5; 32]);

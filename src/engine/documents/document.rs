@@ -275,6 +275,12 @@ impl Document {
         self.messages().len() >= CHAT_DOCUMENT_MESSAGES_MAX
     }
 
+    /// Whether the gate lets a change in at this moment; nothing is applied. For measuring what the gate costs.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn passes_gate(&self, incoming: &Incoming) -> bool {
+        check(self, incoming.author, &incoming.nonce, &incoming.change).is_ok()
+    }
+
     pub(crate) fn past(&self) -> &Past {
         &self.past
     }

@@ -7,14 +7,15 @@
 //! the bytes must be the ones that encoding would make. Applying builds a new screen or changes nothing. That
 //! the result is the host's screen is known only by its digest ([`ScreenStamp`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::engine::bounded;
+use crate::engine::compression;
 use crate::engine::ids::{Hash, SessionId, TerminalId};
 use crate::engine::limits::{
     FRAME_BYTES_MAX, FRAME_COMPRESS_BYTES_MIN, SCREEN_CELLS_MAX, SCREEN_COLS_MAX, SCREEN_ROWS_MAX,
@@ -462,7 +463,6 @@ fn order_ids(runs: &[OrderRun]) -> Vec<RowId> {
 
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
-const ZSTD_LEVEL: i32 = 1;
 /// The tag and the plain length before compressed bytes.
 const ZSTD_HEAD_BYTES: usize = 5;
 
@@ -472,12 +472,12 @@ fn compressed(plain: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let length = u32::try_from(plain.len()).ok()?;
-    let body = zstd::bulk::compress(plain, ZSTD_LEVEL).ok()?;
+    let body = compression::packed(plain)?;
     let shrinks = body.len().saturating_add(ZSTD_HEAD_BYTES) <= plain.len();
     shrinks.then(|| [&[ZSTD], length.to_le_bytes().as_slice(), &body].concat())
 }
 
-fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, FrameError> {
+fn decompressed(bytes: &[u8]) -> Result<Cow<'_, [u8]>, FrameError> {
     if bytes.len() > FRAME_BYTES_MAX.saturating_add(1) {
         return Err(FrameError::TooLong(bytes.len()));
     }
@@ -489,15 +489,12 @@ fn decompressed(bytes: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, FrameError> 
             if length > FRAME_BYTES_MAX {
                 return Err(FrameError::TooLong(length));
             }
-            let mut plain = Vec::with_capacity(length);
-            zstd::bulk::Decompressor::new()
-                .and_then(|mut zstd| zstd.decompress_to_buffer(body, &mut plain))
-                .map_err(|_| FrameError::Compression)?;
-            if plain.len() == length {
-                Ok(plain.into())
-            } else {
-                Err(FrameError::Compression)
+            if compression::plain_size(body, FRAME_BYTES_MAX) != Some(length) {
+                return Err(FrameError::Compression);
             }
+            compression::unpacked(body, FRAME_BYTES_MAX)
+                .map(Cow::from)
+                .ok_or(FrameError::Compression)
         }
         _ => Err(FrameError::Malformed),
     }
@@ -906,31 +903,7 @@ impl<T: Serialize, const MAX: usize> Serialize for Bounded<T, MAX> {
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(BoundedVisitor(PhantomData))
-    }
-}
-
-struct BoundedVisitor<T, const MAX: usize>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for BoundedVisitor<T, MAX> {
-    type Value = Bounded<T, MAX>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MAX}")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        if items.size_hint().is_some_and(|length| length > MAX) {
-            return Err(A::Error::custom("a list is too long"));
-        }
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            if list.len() >= MAX {
-                return Err(A::Error::custom("a list is too long"));
-            }
-            list.push(item);
-        }
-        Ok(Bounded(list))
+        bounded::list::<_, _, MAX>(deserializer).map(Self)
     }
 }
 

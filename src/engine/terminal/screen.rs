@@ -567,13 +567,13 @@ fn likeness(old: &Line, new: &Line) -> Option<usize> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::engine) mod tests {
     use super::*;
     use crate::engine::terminal::cell::Style;
     use crate::engine::terminal::redaction::Redactor;
 
     /// A picture of plain lines, 20 columns wide.
-    pub(in crate::engine::terminal) fn picture(lines: &[&str]) -> RawScreen {
+    pub(in crate::engine) fn picture(lines: &[&str]) -> RawScreen {
         let rows = lines.iter().map(|line| raw_row(line)).collect();
         let cursor = Cursor {
             visible: true,
@@ -587,7 +587,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in crate::engine::terminal) fn raw_row(text: &str) -> RawRow {
+    pub(in crate::engine) fn raw_row(text: &str) -> RawRow {
         let cells = text
             .chars()
             .map(|char| Cell::new(char, &[], false, Style::default()))

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::bounded;
 use crate::engine::event::StreamId;
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{
@@ -52,12 +53,13 @@ pub enum ToChild {
     /// The viewer is served, by way of these members, the host first.
     Serving {
         /// From the host to the server, both included; the host alone if it serves itself.
+        #[serde(deserialize_with = "bounded::list::<_, _, { 2 * PATH_MAX }>")]
         path: Vec<MemberId>,
     },
     /// An encoded [`crate::engine::terminal::frame::ScreenUpdate`].
     Update(Vec<u8>),
     /// The server is full: one of these serves.
-    Refer(Vec<MemberId>),
+    Refer(#[serde(deserialize_with = "bounded::list::<_, _, SCREEN_CHILDREN_MAX>")] Vec<MemberId>),
     /// The server has no picture of that terminal.
     NotHere,
 }
