@@ -6,6 +6,7 @@ and later by the given delay. What does not fit the queue is dropped, as routers
 """
 
 import collections
+import ctypes
 import fcntl
 import os
 import select
@@ -15,6 +16,7 @@ import sys
 import time
 
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+CLONE_NEWNET = 0x40000000
 # A queue as home routers have it: 100 ms at 20 Mbit/s.
 QUEUE_BYTES = 256 * 1024
 ADDRESS = {"host": "10.77.0.1", "viewer": "10.77.0.2"}
@@ -92,18 +94,19 @@ class Lane:
 def tun(name):
     """The TUN device of a namespace; this process comes back to its own."""
     with open("/proc/self/ns/net") as home, open("/run/netns/" + name) as there:
-        os.setns(there.fileno(), os.CLONE_NEWNET) if hasattr(os, "setns") else libc_setns(there.fileno())
+        enter(there.fileno())
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"far0", IFF_TUN | IFF_NO_PI))
-        os.setns(home.fileno(), os.CLONE_NEWNET) if hasattr(os, "setns") else libc_setns(home.fileno())
+        enter(home.fileno())
     return fd
 
 
-def libc_setns(fd):
-    """Before Python 3.12 the call is only in the C library."""
-    import ctypes
+def enter(namespace):
+    """Moves this process into a network namespace. Before Python 3.12 the call is only in the C library."""
+    if hasattr(os, "setns"):
+        return os.setns(namespace, CLONE_NEWNET)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, 0x40000000):
+    if libc.setns(namespace, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
 
 

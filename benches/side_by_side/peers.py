@@ -41,10 +41,10 @@ class Place(World):
     """A folder, windows and daemons of one peer, near by or at the ends of a link."""
 
     def __init__(self, mbit=None, delay_ms=0):
+        self.link = Link(mbit, delay_ms) if mbit or delay_ms else None
         super().__init__()
         self.mark = "SIDE_BY_SIDE=" + uuid.uuid4().hex
         self.daemons = []
-        self.link = Link(mbit, delay_ms) if mbit or delay_ms else None
 
     def __exit__(self, *what):
         super().__exit__(*what)
