@@ -4,5 +4,7 @@
 pub mod echo;
 #[cfg(feature = "pty")]
 pub mod emulator;
+#[cfg(all(test, feature = "pty"))]
+mod recordings;
 #[cfg(feature = "pty")]
 pub mod unix;

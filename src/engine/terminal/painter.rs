@@ -827,6 +827,20 @@ mod tests {
     }
 
     #[test]
+    fn after_whatever_is_not_ascii_the_column_is_named() {
+        let screen = screen(&["ab漢é字c", ""]);
+        let viewport = Viewport {
+            x: 3,
+            ..Viewport::new(20, 2)
+        };
+
+        let bytes = Painter::new().paint(&screen, viewport, FULL);
+
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("ab漢\x1b[8Gé\x1b[9G字\x1b[11Gc"), "{text:?}");
+    }
+
+    #[test]
     fn a_smaller_viewport_follows_the_cursor() {
         let lines: Vec<String> = (0..10).map(|n| format!("{n}123456789abcdefghij")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
