@@ -13,8 +13,6 @@ pub enum Happened {
 
 /// One recording.
 pub struct Recording {
-    /// The name of its file, without the ending.
-    pub name: String,
     /// Columns and rows at the beginning.
     pub size: (u16, u16),
     /// From the first to the last.
@@ -35,7 +33,6 @@ impl Recording {
         let header = lines.next().expect("a recording begins with its header");
         let side = |name: &str| u16::try_from(header[name].as_u64().unwrap()).unwrap();
         Self {
-            name: name.to_owned(),
             size: (side("width"), side("height")),
             events: lines.map(|line| happened(&line)).collect(),
         }
@@ -51,6 +48,15 @@ impl Recording {
             .collect();
         names.sort();
         names
+    }
+
+    /// The sizes that it gets after the first.
+    pub fn sizes(&self) -> Vec<(u16, u16)> {
+        let sizes = self.events.iter().filter_map(|event| match event {
+            Happened::Printed(_) => None,
+            Happened::Resized(cols, rows) => Some((*cols, *rows)),
+        });
+        sizes.collect()
     }
 
     /// All that was printed, sizes left out.
