@@ -4,7 +4,8 @@
 pub mod echo;
 #[cfg(feature = "pty")]
 pub mod emulator;
-#[cfg(all(test, feature = "pty"))]
+#[cfg(test)]
+#[cfg(feature = "pty")]
 mod recordings;
 #[cfg(feature = "pty")]
 pub mod unix;

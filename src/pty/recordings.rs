@@ -2,13 +2,6 @@
 //! versions and frames, a viewer, a viewer that this one serves, and the painter. Wherever the output pauses, all
 //! screens are the host's cell for cell, and so is what a terminal shows that was painted on.
 
-#[expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::disallowed_methods,
-    unreachable_pub,
-    reason = "a helper of tests that other test binaries have too: a failed unwrap is a failed test"
-)]
 #[path = "../../tests/harness/recording.rs"]
 mod recording;
 

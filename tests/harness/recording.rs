@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// What happened on a recorded terminal, in order.
-pub enum Happened {
+pub(crate) enum Happened {
     /// The program printed this.
     Printed(Vec<u8>),
     /// The terminal got so many columns and rows.
@@ -12,17 +12,17 @@ pub enum Happened {
 }
 
 /// One recording.
-pub struct Recording {
+pub(crate) struct Recording {
     /// Columns and rows at the beginning.
-    pub size: (u16, u16),
+    pub(crate) size: (u16, u16),
     /// From the first to the last.
-    pub events: Vec<Happened>,
+    pub(crate) events: Vec<Happened>,
 }
 
 impl Recording {
     /// Reads a recording by its name.
     #[track_caller]
-    pub fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         let path = folder().join(format!("{name}.cast"));
         let text = std::fs::read_to_string(&path);
         let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -30,7 +30,7 @@ impl Recording {
             let line: Result<serde_json::Value, _> = serde_json::from_str(line);
             line.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         });
-        let header = lines.next().expect("a recording begins with its header");
+        let header = lines.next().unwrap();
         let side = |name: &str| u16::try_from(header[name].as_u64().unwrap()).unwrap();
         Self {
             size: (side("width"), side("height")),
@@ -39,7 +39,7 @@ impl Recording {
     }
 
     /// The names of all that there are.
-    pub fn names() -> Vec<String> {
+    pub(crate) fn names() -> Vec<String> {
         let files = std::fs::read_dir(folder()).unwrap();
         let files = files.map(|file| file.unwrap().path());
         let casts = files.filter(|file| file.extension().is_some_and(|kind| kind == "cast"));
@@ -51,7 +51,7 @@ impl Recording {
     }
 
     /// The sizes that it gets after the first.
-    pub fn sizes(&self) -> Vec<(u16, u16)> {
+    pub(crate) fn sizes(&self) -> Vec<(u16, u16)> {
         let sizes = self.events.iter().filter_map(|event| match event {
             Happened::Printed(_) => None,
             Happened::Resized(cols, rows) => Some((*cols, *rows)),
@@ -60,7 +60,7 @@ impl Recording {
     }
 
     /// All that was printed, sizes left out.
-    pub fn output(&self) -> Vec<u8> {
+    pub(crate) fn output(&self) -> Vec<u8> {
         let printed = self.events.iter().filter_map(|event| match event {
             Happened::Printed(bytes) => Some(bytes.as_slice()),
             Happened::Resized(..) => None,
