@@ -343,7 +343,7 @@ impl Session {
         let far = self.screen(FAR);
         assert_eq!(far, self.screen(HOST), "two hops away");
         self.far.show(&far);
-        if self.moments % SETTLED_EVERY == 0 {
+        if self.moments.is_multiple_of(SETTLED_EVERY) {
             self.catch_up();
         }
     }
