@@ -46,7 +46,7 @@ mod member;
 mod peers;
 mod picture;
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 mod terminals;
 mod viewed;
 mod words;

@@ -4,5 +4,8 @@
 pub mod echo;
 #[cfg(feature = "pty")]
 pub mod emulator;
+#[cfg(test)]
+#[cfg(feature = "pty")]
+mod recordings;
 #[cfg(feature = "pty")]
 pub mod unix;

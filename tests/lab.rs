@@ -22,6 +22,10 @@ mod panes;
 mod programs;
 #[path = "lab/read_only.rs"]
 mod read_only;
+#[path = "harness/recording.rs"]
+mod recording;
+#[path = "lab/recordings.rs"]
+mod recordings;
 
 /// Fails by name where a tool is missing.
 #[track_caller]

@@ -19,17 +19,22 @@ use crate::engine::member::Member;
 use crate::engine::message::PeerMessage;
 use crate::engine::terminal::cell::{Cell, Style};
 use crate::engine::terminal::emulator::{Emulator, RawRow, RawScreen};
+use crate::engine::terminal::frame::ScreenUpdate;
+use crate::engine::terminal::redaction::Redacted;
+use crate::engine::terminal::screen::Screen;
+use crate::engine::terminal::tree::ToChild;
+use crate::engine::terminals::{decode, encode};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::{Mono, Now, Wall};
 use crate::engine::view::{View, What};
-use crate::engine::{Bugs, Engine, JoinWith, NewSession, Setup};
+use crate::engine::{Bugs, EmulatorFactory, Engine, JoinWith, NewSession, Setup};
 
 const BEGINNING: u64 = 1_800_000_000_000;
 /// More deliveries than that without time passing: two engines chase each other.
 const DELIVERIES_PER_MOMENT_MAX: usize = 20_000;
 
 /// The engines, from 0 in the order in which they came, and what is between them.
-pub(in crate::engine) struct Stage {
+pub(crate) struct Stage {
     now: u64,
     numbered: u64,
     nodes: Vec<Node>,
@@ -42,6 +47,9 @@ pub(in crate::engine) struct Stage {
     gagged: BTreeSet<usize>,
     /// Connections whose dialler is a voice: its engine hears nothing of them.
     voiced: BTreeSet<ConnId>,
+    /// Links, from and to, whose screens wait, and what waits there: the node that is to have it, and its event.
+    slow: BTreeMap<(usize, usize), Vec<(usize, Event)>>,
+    emulators: EmulatorFactory,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
 }
@@ -75,6 +83,11 @@ struct Node {
 impl Stage {
     /// A session's owner, alone: node 0.
     pub(in crate::engine) fn new() -> Self {
+        Self::emulating(paper())
+    }
+
+    /// The same, with terminals of that emulator.
+    fn emulating(emulators: EmulatorFactory) -> Self {
         let mut stage = Self {
             now: 1_000,
             numbered: 0,
@@ -84,6 +97,8 @@ impl Stage {
             due: VecDeque::new(),
             gagged: BTreeSet::new(),
             voiced: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            emulators,
             sent: Vec::new(),
         };
         let session = NewSession {
@@ -93,15 +108,24 @@ impl Stage {
             control: ControlMode::Ask,
         };
         let entropy = stage.entropy();
-        let begun = Engine::create(setup(), session, stage.now(), entropy);
+        let begun = Engine::create(stage.setup(), session, stage.now(), entropy);
         let (engine, outcome) = begun.unwrap();
         stage.enter(engine, outcome);
         stage
     }
 
     /// The owner and so many guests with these roles, all connected.
-    pub(in crate::engine) fn with(roles: &[Role]) -> Self {
-        let mut stage = Self::new();
+    pub(crate) fn with(roles: &[Role]) -> Self {
+        Self::new().joined_by(roles)
+    }
+
+    /// The same, with terminals of that emulator.
+    pub(crate) fn with_emulators(roles: &[Role], emulators: EmulatorFactory) -> Self {
+        Self::emulating(emulators).joined_by(roles)
+    }
+
+    fn joined_by(self, roles: &[Role]) -> Self {
+        let mut stage = self;
         for role in roles {
             stage.join(*role);
         }
@@ -138,7 +162,7 @@ impl Stage {
             addrs: Vec::new(),
             timeout: Duration::from_secs(60),
         };
-        let (engine, outcome) = Engine::join(setup(), with, self.now(), self.entropy());
+        let (engine, outcome) = Engine::join(self.setup(), with, self.now(), self.entropy());
         let node = self.enter(engine, outcome);
         self.run(Duration::from_secs(2));
         assert!(self.engine(node).replica().is_some(), "{node} is a member");
@@ -147,13 +171,18 @@ impl Stage {
 
     /// A node opens a terminal.
     pub(in crate::engine) fn open_terminal(&mut self, node: usize) -> TerminalId {
+        self.open_terminal_of(node, (40, 6))
+    }
+
+    /// A node opens a terminal of so many columns and rows.
+    pub(crate) fn open_terminal_of(&mut self, node: usize, (cols, rows): (u16, u16)) -> TerminalId {
         let spec = TerminalSpec {
             argv: vec!["sh".to_owned()],
             cwd: None,
             env: Vec::new(),
             title: "shell".to_owned(),
-            cols: 40,
-            rows: 6,
+            cols,
+            rows,
         };
         match self.command(node, Command::OpenTerminal { spec }) {
             Ok(Reply::Terminal { id }) => id,
@@ -169,7 +198,7 @@ impl Stage {
         self.engine(node).member_mut().unwrap()
     }
 
-    pub(in crate::engine) fn id(&mut self, node: usize) -> MemberId {
+    pub(crate) fn id(&mut self, node: usize) -> MemberId {
         self.engine(node).me()
     }
 
@@ -190,7 +219,7 @@ impl Stage {
         self.sent.iter().filter(control).map(decode).collect()
     }
 
-    pub(in crate::engine) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             mono: Mono(self.now),
             wall: Wall(BEGINNING + self.now / 1_000),
@@ -269,16 +298,12 @@ impl Stage {
     }
 
     /// A fact comes to a node.
-    pub(in crate::engine) fn happen(&mut self, node: usize, event: Event) {
+    pub(crate) fn happen(&mut self, node: usize, event: Event) {
         self.due.push_back((node, event));
         self.deliver();
     }
 
-    pub(in crate::engine) fn command(
-        &mut self,
-        node: usize,
-        command: Command,
-    ) -> Result<Reply, CommandError> {
+    pub(crate) fn command(&mut self, node: usize, command: Command) -> Result<Reply, CommandError> {
         self.numbered += 1;
         let request = RequestId(self.numbered);
         self.happen(node, Event::Command { request, command });
@@ -303,6 +328,82 @@ impl Stage {
         result
     }
 
+    /// The screen of a terminal as a node has it now.
+    pub(crate) fn screen(&mut self, node: usize, terminal: TerminalId) -> Option<Redacted<Screen>> {
+        let terminals = &self.member(node).terminals;
+        let hosted = terminals.hosted.get(&terminal).map(|own| &own.pictures);
+        let viewed = terminals.viewed.get(&terminal).map(|own| &own.pictures);
+        hosted.or(viewed)?.newest.clone()
+    }
+
+    /// Who serves a node with a terminal's screen.
+    pub(crate) fn parent(&mut self, node: usize, terminal: TerminalId) -> Option<MemberId> {
+        let viewed = self.member(node).terminals.viewed.get(&terminal)?;
+        viewed.viewer.parent()
+    }
+
+    /// The one that serves `viewer` with a screen refers it to another, as one that is full does.
+    pub(crate) fn refer(&mut self, viewer: usize, terminal: TerminalId, to: usize) {
+        let referral = ToChild::Refer(vec![self.id(to)]);
+        self.say_as_parent(viewer, terminal, &referral);
+    }
+
+    /// Somebody says something in the name of the one that serves `viewer` with a screen.
+    pub(in crate::engine) fn say_as_parent(
+        &mut self,
+        viewer: usize,
+        terminal: TerminalId,
+        message: &ToChild,
+    ) {
+        let parent = self.parent(viewer, terminal).expect("it is served");
+        let flows = self.flows.clone();
+        let found = flows.iter().find(|((node, _), flow)| {
+            *node == viewer && flow.lane == Lane::Screen && self.id(flow.to) == parent
+        });
+        let (_, stream) = found.expect("a stream leads to the parent").0;
+        self.say_on(viewer, *stream, encode(message));
+    }
+
+    /// Screens that go from one node to another wait from now on, and the link takes no more than one.
+    pub(crate) fn stall(&mut self, from: usize, to: usize) {
+        self.slow.entry((from, to)).or_default();
+    }
+
+    /// What waits arrives; what follows waits again if the link stays `slow`.
+    pub(crate) fn release(&mut self, from: usize, to: usize, slow: bool) {
+        let waits = self.slow.remove(&(from, to)).unwrap_or_default();
+        if slow {
+            self.stall(from, to);
+        }
+        self.due.extend(waits);
+        self.deliver();
+    }
+
+    /// How many bytes a node's shells have taken.
+    pub(crate) fn taken(&self, node: usize) -> u64 {
+        self.nodes[node].taken
+    }
+
+    /// On which lanes something was sent since the record was emptied.
+    pub(crate) fn lanes(&self) -> impl Iterator<Item = Lane> {
+        self.sent.iter().map(|sent| sent.lane)
+    }
+
+    /// The screens that a node has sent to another since the record was emptied.
+    pub(in crate::engine) fn screens_sent(&self, from: usize, to: usize) -> Vec<ScreenUpdate> {
+        let on_way = |sent: &&Sent| (sent.from, sent.to, sent.lane) == (from, to, Lane::Screen);
+        let update = |sent: &Sent| match decode::<ToChild>(&sent.bytes) {
+            Some(ToChild::Update(bytes)) => ScreenUpdate::decode(&bytes).ok(),
+            Some(ToChild::Serving { .. } | ToChild::Refer(_) | ToChild::NotHere) | None => None,
+        };
+        self.sent.iter().filter(on_way).filter_map(update).collect()
+    }
+
+    /// Forgets what was sent so far.
+    pub(crate) fn forget_sent(&mut self) {
+        self.sent.clear();
+    }
+
     /// What a node's own engine sends from now on reaches nobody.
     pub(in crate::engine) fn gag(&mut self, node: usize) {
         self.gagged.insert(node);
@@ -320,7 +421,7 @@ impl Stage {
     }
 
     /// Time passes.
-    pub(in crate::engine) fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         let until = self.now + u64::try_from(time.as_micros()).unwrap();
         let mut wakes = 0;
         loop {
@@ -533,9 +634,21 @@ impl Stage {
             stream: there,
             message,
         };
-        self.due.push_back((flow.to, Event::Net(event)));
         let ready = NetEvent::StreamReady { stream };
-        self.due.push_back((node, Event::Net(ready)));
+        let events = [(flow.to, Event::Net(event)), (node, Event::Net(ready))];
+        match self.slow.get_mut(&(node, flow.to)) {
+            Some(waits) if flow.lane == Lane::Screen => waits.extend(events),
+            Some(_) | None => self.due.extend(events),
+        }
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            emulators: Arc::clone(&self.emulators),
+            machine: [9; 32],
+            lan_only: false,
+            bugs: Bugs::default(),
+        }
     }
 
     fn closed(&mut self, node: usize, stream: StreamId, ended: Ended) {
@@ -571,19 +684,14 @@ impl Stage {
     }
 }
 
-fn setup() -> Setup {
-    Setup {
-        emulators: Arc::new(|cols, rows| {
-            Box::new(Paper {
-                cols,
-                rows,
-                printed: String::new(),
-            })
-        }),
-        machine: [9; 32],
-        lan_only: false,
-        bugs: Bugs::default(),
-    }
+fn paper() -> EmulatorFactory {
+    Arc::new(|cols, rows| {
+        Box::new(Paper {
+            cols,
+            rows,
+            printed: String::new(),
+        })
+    })
 }
 
 /// The plainest emulator: the end of what was printed, on the first row.

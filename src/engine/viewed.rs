@@ -723,6 +723,7 @@ mod tests {
     use super::*;
     use crate::engine::capability::Role;
     use crate::engine::control::LeaseStatus;
+    use crate::engine::event::{Event, PtyEvent};
     use crate::engine::message::PeerMessage;
     use crate::engine::stage::Stage;
 
@@ -820,5 +821,112 @@ mod tests {
         announce(&mut stage, HOST, terminal(1));
 
         assert_eq!(heard(&mut stage, terminal(1)), None);
+    }
+
+    /// The terminal's host, its viewers, and what the shell prints: screens are 40 columns wide.
+    const ADA: usize = 0;
+    const NEAR: usize = 1;
+    const FAR: usize = 2;
+
+    fn prints(stage: &mut Stage, terminal: TerminalId, text: &str) {
+        let event = PtyEvent::Output(text.as_bytes().to_vec());
+        stage.happen(ADA, Event::Pty { terminal, event });
+        stage.run(Duration::from_millis(50));
+    }
+
+    /// From which versions to which the screens lead that one node sent to another.
+    fn steps(stage: &Stage, from: usize, to: usize) -> Vec<(Option<u64>, u64)> {
+        let frame = |update: ScreenUpdate| Frame::decode(&update.frame).unwrap();
+        let frames = stage.screens_sent(from, to).into_iter().map(frame);
+        frames
+            .map(|frame| (frame.base(), frame.version()))
+            .collect()
+    }
+
+    #[test]
+    fn two_children_get_different_differences_and_reach_the_same_screen() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Viewer]);
+        let terminal = stage.open_terminal(ADA);
+        stage.run(Duration::from_secs(2));
+        let first = stage.screen(ADA, terminal).unwrap().version;
+        stage.stall(ADA, FAR);
+        stage.forget_sent();
+
+        for text in ["one ", "two ", "three ", "four "] {
+            prints(&mut stage, terminal, text);
+        }
+        let next = |step: u64| (Some(first + step), first + step + 1);
+        assert_eq!(steps(&stage, ADA, NEAR), [0, 1, 2, 3].map(next));
+        assert_eq!(
+            steps(&stage, ADA, FAR),
+            [next(0)],
+            "one is under way, none is queued"
+        );
+        assert_eq!(stage.screen(FAR, terminal).unwrap().version, first);
+        stage.forget_sent();
+        stage.release(ADA, FAR, false);
+
+        let skipped = (Some(first + 1), first + 4);
+        assert_eq!(
+            steps(&stage, ADA, FAR),
+            [skipped],
+            "one difference over three versions"
+        );
+        assert_eq!(steps(&stage, ADA, NEAR), []);
+        let screen = stage.screen(ADA, terminal);
+        assert!(screen.is_some());
+        assert_eq!(stage.screen(NEAR, terminal), screen);
+        assert_eq!(stage.screen(FAR, terminal), screen);
+    }
+
+    /// A viewer that has nothing yet, since the host's link to it is stalled, is referred to another viewer.
+    fn referred() -> (Stage, TerminalId) {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Viewer]);
+        stage.stall(ADA, FAR);
+        let terminal = stage.open_terminal(ADA);
+        stage.run(Duration::from_secs(1));
+        prints(&mut stage, terminal, "shown");
+        assert_eq!(stage.screen(FAR, terminal), None);
+        stage.forget_sent();
+        (stage, terminal)
+    }
+
+    #[test]
+    fn a_viewer_gets_the_whole_screen_from_another_viewer() {
+        let (mut stage, terminal) = referred();
+
+        stage.refer(FAR, terminal, NEAR);
+
+        let screen = stage.screen(ADA, terminal).unwrap();
+        assert_eq!(steps(&stage, NEAR, FAR), [(None, screen.version)]);
+        assert_eq!(stage.screens_sent(ADA, FAR), []);
+        assert_eq!(stage.screen(FAR, terminal), Some(screen));
+        assert_eq!(stage.parent(FAR, terminal), Some(stage.id(NEAR)));
+    }
+
+    #[test]
+    fn a_whole_screen_of_another_viewer_counts_only_if_the_host_signed_it() {
+        let (mut stage, terminal) = referred();
+        prints(&mut stage, terminal, " more");
+        let word = stage.screens_sent(ADA, NEAR).pop().unwrap();
+        stage.gag(NEAR);
+        stage.refer(FAR, terminal, NEAR);
+        assert_eq!(stage.parent(FAR, terminal), Some(stage.id(NEAR)));
+        // Other text under the host's true word for its newest version.
+        let mut elsewhere = Stage::with(&[]);
+        let other = elsewhere.open_terminal(ADA);
+        let other = elsewhere.screen(ADA, other).unwrap();
+        let forged = ScreenUpdate {
+            frame: Frame::between(None, &other).unwrap().encode(),
+            ..word
+        };
+
+        stage.say_as_parent(FAR, terminal, &ToChild::Update(forged.encode()));
+
+        assert_eq!(stage.screen(FAR, terminal), None);
+        assert_eq!(stage.parent(FAR, terminal), None, "who lies is left");
+        stage.release(ADA, FAR, false);
+        stage.run(Duration::from_secs(5));
+        assert_eq!(stage.screen(FAR, terminal), stage.screen(ADA, terminal));
     }
 }

@@ -34,12 +34,14 @@ pub fn contained(cols: u16, rows: u16) -> Contained<Alacritty> {
 }
 
 /// An emulator whose panics are caught. After one it is made anew and fed what came shortly before, without
-/// the piece that it failed on.
+/// the piece that it failed on: as much in one turn as any turn may take, the rest in the turns that follow.
 pub struct Contained<E> {
     make: fn(u16, u16) -> E,
     emulator: E,
     size: (u16, u16),
     tail: VecDeque<u8>,
+    /// What of the tail a rebuilt emulator has not seen yet.
+    behind: Vec<u8>,
     generation: u32,
     panicked: bool,
 }
@@ -54,6 +56,7 @@ impl<E: Emulator> Contained<E> {
             emulator,
             size,
             tail: VecDeque::new(),
+            behind: Vec::new(),
             generation: 0,
             panicked: false,
         }
@@ -71,11 +74,20 @@ impl<E: Emulator> Contained<E> {
     fn rebuild(&mut self, now: Mono) {
         let (cols, rows) = self.size;
         self.emulator = (self.make)(cols, rows);
-        let tail = self.tail.make_contiguous();
-        // As much of it as one turn may take: whoever fed what fails must not win time by it.
-        if run(&mut self.emulator, |emulator| emulator.feed(tail, now)).is_none() {
-            self.tail.clear();
-            self.emulator = (self.make)(cols, rows);
+        self.behind = self.tail.iter().copied().collect();
+        self.replay(now);
+    }
+
+    /// Feeds a rebuilt emulator what one turn may take of what it has not seen yet: whoever fed what fails must not
+    /// win time by it.
+    fn replay(&mut self, now: Mono) {
+        let behind = std::mem::take(&mut self.behind);
+        match run(&mut self.emulator, |emulator| emulator.feed(&behind, now)) {
+            Some(taken) => self.behind = behind.get(taken..).unwrap_or_default().to_vec(),
+            None => {
+                self.tail.clear();
+                self.emulator = (self.make)(self.size.0, self.size.1);
+            }
         }
         // What was asked before the failure was answered then.
         self.emulator.take_replies();
@@ -97,6 +109,10 @@ fn run<E, T>(emulator: &mut E, step: impl FnOnce(&mut E) -> T) -> Option<T> {
 
 impl<E: Emulator> Emulator for Contained<E> {
     fn feed(&mut self, bytes: &[u8], now: Mono) -> usize {
+        if !self.behind.is_empty() {
+            self.replay(now);
+            return 0;
+        }
         let failures = self.generation;
         let mut taken = bytes.len();
         self.guard(now, |emulator| taken = emulator.feed(bytes, now));
@@ -138,11 +154,19 @@ impl<E: Emulator> Emulator for Contained<E> {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        self.emulator.deadline()
+        if self.behind.is_empty() {
+            self.emulator.deadline()
+        } else {
+            Some(Mono::default())
+        }
     }
 
     fn tick(&mut self, now: Mono) {
-        self.guard(now, |emulator| emulator.tick(now));
+        if self.behind.is_empty() {
+            self.guard(now, |emulator| emulator.tick(now));
+        } else {
+            self.replay(now);
+        }
     }
 
     fn panicked(&mut self) -> bool {
@@ -629,6 +653,71 @@ mod tests {
         emulator.rebuild(START);
 
         assert!(emulator.emulator.term.work() < 2 * EMULATOR_WORK_MAX);
+    }
+
+    #[test]
+    fn a_rebuilt_screen_becomes_that_of_a_fresh_replay_in_several_turns() {
+        let tail = [
+            &b"\x1b#8".repeat(20_000)[..],
+            b"\x1b[2J\x1b[3;3Hnewest\x1b[6n\x07",
+        ]
+        .concat();
+        let mut emulator = contained(80, 24);
+        emulator.tail.extend(&tail);
+        emulator.rebuild(START);
+        assert_ne!(
+            lines(&emulator)[2],
+            "  newest",
+            "one turn is too short for it"
+        );
+
+        assert_eq!(
+            emulator.feed(b"later", START),
+            0,
+            "what is older comes first"
+        );
+        let mut turns = 0;
+        while emulator.deadline().is_some() {
+            emulator.tick(START);
+            turns += 1;
+        }
+        feed_all(&mut emulator, b"later");
+
+        let mut fresh = contained(80, 24);
+        feed_all(&mut fresh, &tail);
+        feed_all(&mut fresh, b"later");
+        assert_eq!(emulator.snapshot(), fresh.snapshot());
+        assert_eq!(lines(&emulator)[2], "  newestlater");
+        assert!(turns > 1);
+        assert_eq!(
+            (emulator.take_replies(), emulator.take_bells()),
+            (vec![], 0),
+            "answered before"
+        );
+    }
+
+    #[test]
+    fn sizes_down_to_one_column_leave_wide_characters_whole_and_memory_small() {
+        let mut emulator = contained(20, 5);
+        let text = "漢字👩\u{200d}👩e\u{301}x漢".repeat(50);
+        for round in 0_u16..60 {
+            feed_all(&mut emulator, text.as_bytes());
+            emulator.resize([1, 2, 0, 11, 10, 3, 20][usize::from(round % 7)], round % 5);
+
+            let screen = screen(&emulator);
+            assert!((10..=20).contains(&screen.cols));
+            for row in &screen.rows {
+                let cells = row.line.cells();
+                for (column, cell) in cells.iter().enumerate() {
+                    assert_eq!(
+                        cell.is_wide(),
+                        cells.get(column + 1).is_some_and(Cell::is_spacer)
+                    );
+                }
+            }
+        }
+        assert!(!emulator.panicked());
+        assert!(emulator.emulator.term.bytes_kept() < 64 * 1024);
     }
 
     #[test]

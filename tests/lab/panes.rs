@@ -158,7 +158,8 @@ impl Pane {
         });
     }
 
-    fn tmux(&self, args: &[&str]) -> String {
+    /// Asks its server something.
+    pub(crate) fn tmux(&self, args: &[&str]) -> String {
         let mut command = Command::new("tmux");
         command
             .args(["-u", "-S", &self.socket])

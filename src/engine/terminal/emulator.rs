@@ -8,8 +8,8 @@ use crate::engine::time::Mono;
 /// A terminal emulator without a window: bytes of a program in, the state of the screen out.
 pub trait Emulator: Send {
     /// Takes output of the program, in pieces of any size: how it is cut changes nothing. Returns how many bytes
-    /// it took, one at least if there are any: some are long work, and one turn does not do more than so much. The
-    /// rest is to be fed again before anything else.
+    /// it took: some are long work, and one turn does not do more than so much. The rest is to be fed again before
+    /// anything else. None at all is taken only in the few turns in which a failed emulator is rebuilt.
     fn feed(&mut self, bytes: &[u8], now: Mono) -> usize;
 
     /// Changes the size, clamped to the limits of a shared screen.

@@ -233,6 +233,10 @@ fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
 /// Between two changed spans, equal cells up to this number are painted again: a jump costs about as much.
 const GAP_MAX: usize = 6;
 
+/// The selector of emoji form. Where the host counts one column it is left out: some terminals count two after it, and
+/// whatever stood in the next column would wipe the character out.
+const EMOJI_FORM: char = '\u{fe0f}';
+
 /// Writes the changes of rows.
 struct Pen {
     out: String,
@@ -296,7 +300,15 @@ impl Pen {
             return;
         }
         self.set_style(cell.style);
-        cell.push_text(&mut self.out);
+        match &cell.glyph {
+            Glyph::Cluster(cluster) if !cluster.wide => {
+                let painted = cluster.text.chars().filter(|mark| *mark != EMOJI_FORM);
+                self.out.extend(painted);
+            }
+            Glyph::Cluster(_) | Glyph::Narrow(_) | Glyph::Wide(_) | Glyph::Spacer => {
+                cell.push_text(&mut self.out);
+            }
+        }
         if !matches!(cell.glyph, Glyph::Narrow(' '..='~')) {
             let next = usize::from(self.viewport.x) + column + 2 + usize::from(cell.is_wide());
             push(&mut self.out, format_args!("\x1b[{next}G"));
@@ -824,6 +836,46 @@ mod tests {
                 .iter()
                 .all(|line| !line.chars().any(char::is_control))
         );
+    }
+
+    #[test]
+    fn the_emoji_form_of_a_character_of_one_column_is_not_painted() {
+        let plain = Style::default();
+        let cells = vec![
+            Cell::new('⚠', &['\u{fe0f}', '\u{301}'], false, plain),
+            Cell::new('x', &[], false, plain),
+        ];
+        let rows = vec![
+            RawRow {
+                cells,
+                wrapped: false,
+            },
+            RawRow::default(),
+        ];
+        let raw = RawScreen {
+            rows,
+            ..picture(&["", ""])
+        };
+        let screen = show(&mut ScreenHost::new(), raw);
+
+        let bytes = Painter::new().paint(&screen, Viewport::new(20, 2), FULL);
+
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("⚠\u{301}\x1b[2Gx"), "{text:?}");
+    }
+
+    #[test]
+    fn after_whatever_is_not_ascii_the_column_is_named() {
+        let screen = screen(&["ab漢é字c", ""]);
+        let viewport = Viewport {
+            x: 3,
+            ..Viewport::new(20, 2)
+        };
+
+        let bytes = Painter::new().paint(&screen, viewport, FULL);
+
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("ab漢\x1b[8Gé\x1b[9G字\x1b[11Gc"), "{text:?}");
     }
 
     #[test]
