@@ -12,6 +12,7 @@
 
 mod access;
 mod at_rest;
+mod bad_networks;
 mod chat_and_presence;
 mod cli;
 mod control_lease;
@@ -21,4 +22,5 @@ mod examples;
 mod full_screen;
 mod harness;
 mod share_and_join;
+mod stopped_and_restarted;
 mod tidy;
