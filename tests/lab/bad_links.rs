@@ -158,6 +158,9 @@ fn a_link_on_which_packets_vanish_is_noticed_in_seconds_and_nothing_is_lost() {
         two.agree(&["ada goes on", "bob goes on"]);
         println!("packets of {dead:?} vanished: noticed after {noticed:?}, keys {healed:?} after");
         // Without a connection nobody waits for a whole time-to-live.
-        assert!(noticed.iter().all(|after| *after < TIME_TO_LIVE), "{noticed:?}");
+        assert!(
+            noticed.iter().all(|after| *after < TIME_TO_LIVE),
+            "{noticed:?}"
+        );
     }
 }

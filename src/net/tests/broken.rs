@@ -264,6 +264,43 @@ async fn of_two_connections_dialled_at_once_the_one_that_stays_carries_every_lan
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_dial_leaves_from_a_port_of_its_own() {
+    let node = Node::start(2).await;
+    let listens = node.over(Transport::Tcp)[0].port;
+    let key = identity::Keypair::ed25519_from_bytes([3; 32]).unwrap();
+    let mut other = Swarm::new(
+        transport::build(&key).unwrap(),
+        libp2p::swarm::dummy::Behaviour,
+        key.public().to_peer_id(),
+        Config::with_tokio_executor(),
+    );
+    other
+        .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+        .unwrap();
+
+    let dialled_from = async {
+        loop {
+            match other.next().await.unwrap() {
+                SwarmEvent::NewListenAddr { address, .. } => {
+                    node.net.perform(NetEffect::Dial {
+                        peer: member_of(3),
+                        addrs: vec![convert::from_multiaddr(&address).unwrap()],
+                    });
+                }
+                SwarmEvent::ConnectionEstablished { endpoint, .. } => {
+                    let from = endpoint.get_remote_address();
+                    return convert::from_multiaddr(from).unwrap().port;
+                }
+                _ => {}
+            }
+        }
+    };
+    let dialled_from = tokio::time::timeout(Duration::from_secs(10), dialled_from).await;
+
+    assert_ne!(dialled_from.unwrap(), listens);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_in_every_place_keep_no_member_out() {
     let (mut a, mut b) = members().await;
     let mut strangers = Vec::new();
