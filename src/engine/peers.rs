@@ -1565,7 +1565,7 @@ mod tests {
             for (node, peer) in [(HERE, there), (THERE, here)] {
                 let addrs = Vec::new();
                 stage.act(node, |_, context| {
-                    context.net(NetEffect::Dial { peer, addrs })
+                    context.net(NetEffect::Dial { peer, addrs });
                 });
             }
             stage.run(Duration::from_secs(2));
