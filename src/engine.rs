@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod allowance;
 pub mod capability;
 pub mod command;
 pub mod connections;

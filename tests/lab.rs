@@ -12,6 +12,8 @@
 
 mod harness;
 
+#[path = "lab/bad_links.rs"]
+mod bad_links;
 #[path = "lab/hand_off.rs"]
 mod hand_off;
 #[path = "lab/network.rs"]

@@ -13,6 +13,7 @@
 mod access;
 mod at_rest;
 mod bad_bytes;
+mod bad_networks;
 mod chat_and_presence;
 mod cli;
 mod control_lease;
@@ -22,4 +23,5 @@ mod examples;
 mod full_screen;
 mod harness;
 mod share_and_join;
+mod stopped_and_restarted;
 mod tidy;

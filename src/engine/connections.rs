@@ -903,6 +903,55 @@ mod tests {
     }
 
     #[test]
+    fn a_members_connection_without_hello_is_closed_and_dialled_anew() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        want(&mut here, [GREATER], Mono(0), &mut out);
+        discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
+        connect(&mut here, 1, GREATER, true, &mut out);
+        assert!(out.contains(&LinkOutput::Greet(ConnId(1))));
+        out.clear();
+
+        let late = Mono(0) + HELLO;
+        handle(&mut here, LinkInput::Tick, Mono(late.0 - 1), &mut out);
+        assert!(out.is_empty(), "{out:?}");
+        handle(&mut here, LinkInput::Tick, late, &mut out);
+        assert_eq!(out, [LinkOutput::Close(ConnId(1))]);
+        out.clear();
+        end(&mut here, 1, late, &mut out);
+        assert!(here.deadline() >= Some(late + REDIAL_FIRST));
+        handle(&mut here, LinkInput::Tick, late + REDIAL_FIRST, &mut out);
+
+        assert_eq!(dials(&out), 1);
+    }
+
+    #[test]
+    fn a_connection_that_was_lost_is_dialled_anew_by_either_side_after_a_moment() {
+        for other in [SMALLER, GREATER] {
+            let mut here = Connections::new(ME, false);
+            let mut out = Vec::new();
+            want(&mut here, [other], Mono(0), &mut out);
+            let addrs = &["/ip4/10.0.0.1/tcp/1".parse().unwrap()];
+            let found = LinkInput::Discovered {
+                peer: other,
+                addrs,
+                source: Source::Ticket,
+            };
+            handle(&mut here, found, Mono(0), &mut out);
+            connect(&mut here, 1, other, ME < other, &mut out);
+            say(&mut here, 1, 7, &mut out);
+            out.clear();
+
+            let lost = Mono(2_000_000);
+            end(&mut here, 1, lost, &mut out);
+            assert_eq!(out, [LinkOutput::Down { peer: other }]);
+            handle(&mut here, LinkInput::Tick, lost + REDIAL_FIRST, &mut out);
+
+            assert_eq!(dials(&out), 1);
+        }
+    }
+
+    #[test]
     fn who_belongs_to_another_session_is_dialled_no_more_and_makes_room_for_others() {
         let mut here = Connections::new(ME, false);
         let mut out = Vec::new();
@@ -1168,10 +1217,26 @@ mod tests {
         connect(&mut here, 1, GREATER, true, &mut out);
         say(&mut here, 1, 7, &mut out);
 
+        let loopback = LinkInput::Connected {
+            conn: ConnId(2),
+            peer: SMALLER,
+            outbound: true,
+            path: Path::Loopback,
+            member: true,
+        };
+        handle(&mut here, loopback, Mono(0), &mut out);
+        say(&mut here, 2, 7, &mut out);
+        want(&mut here, [GREATER], Mono(0), &mut out);
+        discover(&mut here, "/ip4/10.0.0.1/tcp/1", Source::Ticket, &mut out);
+
         handle(&mut here, LinkInput::AddressExpired, Mono(0), &mut out);
 
         assert!(out.contains(&LinkOutput::Close(ConnId(1))));
+        assert!(!out.contains(&LinkOutput::Close(ConnId(2))));
         assert!(out.contains(&LinkOutput::Down { peer: GREATER }));
+        end(&mut here, 1, Mono(0), &mut out);
+        handle(&mut here, LinkInput::Tick, Mono(0) + REDIAL_FIRST, &mut out);
+        assert_eq!(dials(&out), 1, "it is dialled from the new address at once");
     }
 
     fn connect(
@@ -1189,6 +1254,11 @@ mod tests {
             member: true,
         };
         handle(to, input, Mono(0), out);
+    }
+
+    fn end(to: &mut Connections, conn: u64, now: Mono, out: &mut Vec<LinkOutput>) {
+        let (conn, ended) = (ConnId(conn), &Ended::Failed("lost".to_owned()));
+        handle(to, LinkInput::Disconnected { conn, ended }, now, out);
     }
 
     fn want<const N: usize>(

@@ -55,6 +55,12 @@ pub const FETCH_LOGS_MAX: usize = 64;
 /// The same vector is not told to the same neighbour again within this time: less than the pause between
 /// heartbeats, each of which may ask for it.
 pub const VECTOR_AGAIN: Duration = ms(500);
+/// Bytes of entries and bodies that one neighbour is given in a second for long.
+pub const GIVEN_BYTES_PER_S: u64 = 16 * 1024 * 1024;
+/// Bytes of entries and bodies that one neighbour is given at once.
+pub const GIVEN_BURST_BYTES: u64 = 32 * 1024 * 1024;
+/// An answer to a neighbour's request counts as so many bytes at least: looking costs too.
+pub const GIVEN_ANSWER_BYTES_MIN: u64 = 16 * 1024;
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].
@@ -69,6 +75,8 @@ pub const LOG_QUOTA_BYTES: u64 = 256 * 1024 * 1024;
 pub const PRESENCE_HEARTBEAT: Duration = ms(3_000);
 /// Heartbeats that a presence outlives.
 pub const PRESENCE_HEARTBEATS_TO_LIVE: u32 = 3;
+/// A member without a connection who is late by so much with its heartbeat is shown as gone.
+pub const PRESENCE_LATE: Duration = ms(1_000);
 /// Presences in one message to a neighbour.
 pub const PRESENCES_PER_MESSAGE: usize = 8;
 /// A neighbour that says which presences it has is told those that it lacks at most once in this time.
@@ -342,10 +350,12 @@ pub const UNPROVEN_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 32;
 /// Inbound connections of one stranger at once.
 pub const UNPROVEN_CONNECTIONS_PER_PEER_MAX: usize = 4;
-/// Inbound connections of strangers from one address, handshakes included; loopback is exempt.
+/// Inbound connections of strangers from one address; loopback is exempt.
 pub const UNPROVEN_CONNECTIONS_PER_IP_MAX: usize = 16;
-/// Inbound handshakes at once.
+/// Inbound handshakes at once: whose they are shows only at their end.
 pub const PENDING_CONNECTIONS_MAX: usize = 64;
+/// Inbound handshakes from one address at once; loopback is exempt.
+pub const PENDING_CONNECTIONS_PER_IP_MAX: usize = 16;
 /// Connections at once.
 pub const CONNECTIONS_MAX: usize = 256;
 /// Connections of one member at once.
@@ -463,6 +473,16 @@ const _: () = assert!(
     PRESENCES_PER_MESSAGE * (PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX + 128)
         < CONTROL_MESSAGE_BYTES_MAX
 );
+// Strangers, those who let in and those who are asked to, leave room for every neighbour.
+const _: () = assert!(
+    UNPROVEN_CONNECTIONS_MAX + CANDIDATES_MAX + FULL_MESH_MEMBERS_MAX * CONNECTIONS_PER_MEMBER_MAX
+        <= CONNECTIONS_MAX
+);
+const _: () = assert!(UNPROVEN_CONNECTIONS_PER_PEER_MAX <= UNPROVEN_CONNECTIONS_PER_IP_MAX);
+const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX < UNPROVEN_CONNECTIONS_MAX);
+const _: () = assert!(PENDING_CONNECTIONS_PER_IP_MAX < PENDING_CONNECTIONS_MAX);
+const _: () = assert!(GIVEN_BYTES_PER_S <= GIVEN_BURST_BYTES);
+const _: () = assert!((FETCH_BYTES_MAX + ENTRY_BYTES_MAX) as u64 <= GIVEN_BYTES_PER_S);
 const _: () = assert!(VECTOR_AGAIN.as_millis() < HEARTBEAT.as_millis());
 const _: () = assert!(PRESENCE_ANSWER_INTERVAL.as_millis() < PRESENCE_HEARTBEAT.as_millis());
 const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);

@@ -259,6 +259,7 @@ impl Engine {
         member
             .sync
             .down(&peer, context.now.mono, &member.replica, &mut out);
+        member.board.doubt(&peer, member.members.len());
         context.emit(Some(actor), What::PeerDisconnected { peer });
         self.synced(out, context);
         self.terminals_down(peer, context);
@@ -561,13 +562,15 @@ impl Engine {
                     .vector(peer, vector, now, &member.replica, &mut out);
             }
             PeerMessage::Want(wanted) => {
-                let entries = member.sync.want(&wanted, &member.replica);
-                self.tell_on(conn, &entries, context);
+                let entries = member.sync.want(peer, &wanted, now, &member.replica);
+                if let Some(entries) = entries {
+                    self.tell_on(conn, &entries, context);
+                }
             }
             PeerMessage::Entries { packed, .. } => self.take_entries(peer, &packed, context),
-            PeerMessage::WantBodies(wanted) => self.give_bodies(conn, &wanted, context),
+            PeerMessage::WantBodies(wanted) => self.give_bodies((peer, conn), &wanted, context),
             PeerMessage::Bodies(bodies) => self.take_bodies(bodies, context),
-            PeerMessage::WantEpochs(wanted) => self.give_epochs(conn, &wanted, context),
+            PeerMessage::WantEpochs(wanted) => self.give_epochs((peer, conn), &wanted, context),
             PeerMessage::Epochs(epochs) => self.take_epochs(epochs, context),
             PeerMessage::PresenceHave(known) => {
                 if !member.may_be_told_presences(peer, now) {
@@ -665,17 +668,27 @@ impl Engine {
         }
     }
 
-    fn give_bodies(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else {
+    fn give_bodies(
+        &mut self,
+        (peer, conn): (MemberId, ConnId),
+        wanted: &[Hash],
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        for hash in wanted.iter().take(16) {
-            if let Some(Entry::Envelope(envelope)) = member.replica.logs().entry(hash)
-                && let Some(body) = envelope.body()
-            {
-                let bodies = PeerMessage::Bodies(vec![(*hash, body.to_vec())]);
-                self.tell_on(conn, &bodies, context);
-            }
+        if !member.sync.may_be_given(peer, context.now.mono) {
+            return;
+        }
+        let body_of = |hash: &Hash| match member.replica.logs().entry(hash)? {
+            Entry::Envelope(envelope) => Some((*hash, envelope.body()?.to_vec())),
+            Entry::Statement(_) => None,
+        };
+        let bodies: Vec<(Hash, Vec<u8>)> = wanted.iter().take(16).filter_map(body_of).collect();
+        let bytes = bodies.iter().map(|(_, body)| body.len()).sum();
+        member.sync.was_given(&peer, bytes);
+        for body in bodies {
+            self.tell_on(conn, &PeerMessage::Bodies(vec![body]), context);
         }
     }
 
@@ -693,10 +706,19 @@ impl Engine {
     }
 
     /// Whoever holds an epoch's secret gives it to every effective member that lacks it.
-    fn give_epochs(&self, conn: ConnId, wanted: &[Hash], context: &mut Context<'_>) {
-        let Phase::Member(member) = &self.phase else {
+    fn give_epochs(
+        &mut self,
+        (peer, conn): (MemberId, ConnId),
+        wanted: &[Hash],
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        if !member.sync.may_be_given(peer, context.now.mono) {
+            return;
+        }
+        member.sync.was_given(&peer, 0);
         let keyring = member.replica.keyring();
         let give = |id: &Hash| Some((*id, *keyring.get(&EpochId(id.0))?.to_bytes()));
         let epochs: Vec<(Hash, [u8; 32])> = wanted.iter().filter_map(give).collect();
@@ -1311,10 +1333,14 @@ mod tests {
     use super::*;
     use crate::engine::address::{Ip, Transport};
     use crate::engine::capability::Role;
+    use crate::engine::command::Command;
     use crate::engine::documents::DocumentName;
     use crate::engine::identity::MemberKey;
     use crate::engine::ids::TerminalId;
-    use crate::engine::limits::{CONTROL_MESSAGE_BYTES_MAX, PRESENCE_BODY_BYTES_MAX};
+    use crate::engine::limits::{
+        CONTROL_MESSAGE_BYTES_MAX, FETCH_BYTES_MAX, GIVEN_ANSWER_BYTES_MIN, GIVEN_BURST_BYTES,
+        PRESENCE_BODY_BYTES_MAX,
+    };
     use crate::engine::message::pack;
     use crate::engine::stage::Stage;
 
@@ -1481,6 +1507,106 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_for_entries_and_bodies_again_and_again_gets_a_bounded_amount() {
+        for bodies in [false, true] {
+            let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
+            let me = stage.id(HERE);
+            for number in 0..16 {
+                stage
+                    .command(HERE, post(format!("{number} ").repeat(4_000)))
+                    .unwrap();
+            }
+            let wants = PeerMessage::Want(vec![(me, 0)]);
+            let asks = if bodies {
+                let entries = stage.member(HERE).replica.logs().range(&me, 1, usize::MAX);
+                let hash = |entry: &&[u8]| Entry::decode(entry).unwrap().hash();
+                PeerMessage::WantBodies(entries.iter().rev().take(16).map(hash).collect())
+            } else {
+                wants.clone()
+            };
+            stage.gag(THERE);
+            let there = stage.id(THERE);
+            let left = 4 * FETCH_BYTES_MAX;
+            let begun = stage.now().mono;
+            let sync = &mut stage.member(HERE).sync;
+            assert!(sync.may_be_given(there, begun));
+            sync.was_given(&there, usize::try_from(GIVEN_BURST_BYTES).unwrap() - left);
+
+            let mut given = 0;
+            for _ in 0..40 {
+                stage.sent.clear();
+                stage.say(THERE, HERE, &asks);
+                given += sent_to(&stage, THERE);
+            }
+            assert!(
+                given <= left + 2 * CONTROL_MESSAGE_BYTES_MAX,
+                "{given} bytes"
+            );
+            assert!(given >= left, "{given} bytes");
+
+            for (asker, after) in [(2, Duration::ZERO), (THERE, Duration::from_secs(1))] {
+                stage.run(after);
+                stage.sent.clear();
+                stage.say(asker, HERE, &wants);
+                assert!(
+                    sent_to(&stage, asker) > FETCH_BYTES_MAX / 2,
+                    "{asker} is answered"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn who_asks_for_nothing_again_and_again_is_soon_not_answered() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        stage.gag(THERE);
+        stage.sent.clear();
+        let answers = |stage: &Stage| {
+            let said = stage.said(HERE, THERE);
+            let answer = |message: &&PeerMessage| matches!(message, PeerMessage::Entries { .. });
+            said.iter().filter(answer).count()
+        };
+
+        for _ in 0..4_000 {
+            stage.say(THERE, HERE, &PeerMessage::Want(Vec::new()));
+        }
+
+        let most = GIVEN_BURST_BYTES / GIVEN_ANSWER_BYTES_MIN;
+        assert_eq!(answers(&stage), usize::try_from(most).unwrap());
+    }
+
+    #[test]
+    fn of_two_who_dial_each_other_at_once_one_connection_stays_and_both_are_heard() {
+        for _ in 0..20 {
+            let mut stage = Stage::with(&[Role::Editor]);
+            let (here, there) = (stage.id(HERE), stage.id(THERE));
+            stage.cut(HERE, THERE);
+            for (node, peer) in [(HERE, there), (THERE, here)] {
+                let addrs = Vec::new();
+                stage.act(node, |_, context| {
+                    context.net(NetEffect::Dial { peer, addrs });
+                });
+            }
+            stage.run(Duration::from_secs(2));
+
+            let links = [(HERE, there), (THERE, here)].map(|(node, peer)| {
+                let links = &stage.engine(node).links;
+                (links.with(&peer), links.active(&peer).map(|(conn, _)| conn))
+            });
+            assert_eq!(links[0].0.len(), 1, "{links:?}");
+            assert_eq!(links[0], links[1]);
+            assert_eq!(links[0].1, Some(links[0].0[0]));
+            for (from, to) in [(HERE, THERE), (THERE, HERE)] {
+                let text = format!("from {from}");
+                stage.command(from, post(text.clone())).unwrap();
+                stage.run(Duration::from_secs(1));
+                let heard = stage.view(to).messages;
+                assert!(heard.iter().any(|message| message.text == text));
+            }
+        }
+    }
+
+    #[test]
     fn who_changes_its_addresses_without_end_soon_has_nobody_told_of_it() {
         let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
         let session = stage.member(HERE).replica.session();
@@ -1545,6 +1671,24 @@ mod tests {
             Some(list)
         });
         lists.collect()
+    }
+
+    fn post(text: String) -> Command {
+        Command::PostMessage {
+            text,
+            reply: None,
+            mentions: Vec::new(),
+            anchor: None,
+        }
+    }
+
+    /// Bytes that the node here has sent to another on the control lane since the record was emptied.
+    fn sent_to(stage: &Stage, to: usize) -> usize {
+        let control = |sent: &&crate::engine::stage::Sent| {
+            (sent.from, sent.to, sent.lane) == (HERE, to, Lane::Control)
+        };
+        let sizes = stage.sent.iter().filter(control);
+        sizes.map(|sent| sent.bytes.len()).sum()
     }
 
     fn largest(stage: &Stage) -> usize {

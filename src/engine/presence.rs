@@ -16,7 +16,7 @@ use crate::engine::envelope::{PresenceMessage, PresencePlace};
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{
     AWAY_AFTER, IDLE_AFTER, PRESENCE_HEARTBEAT, PRESENCE_HEARTBEATS_TO_LIVE, PRESENCE_INTERVAL,
-    PRESENCE_MEMBERS_FULL_PACE,
+    PRESENCE_LATE, PRESENCE_MEMBERS_FULL_PACE,
 };
 use crate::engine::message::PassedPresence;
 use crate::engine::replica::Replica;
@@ -263,6 +263,14 @@ impl Board {
         self.heard.remove(member);
     }
 
+    /// The connection to a member is gone: its next heartbeat, which comes by way of others, is not waited for
+    /// longer than it takes.
+    pub fn doubt(&mut self, member: &MemberId, members: usize) {
+        if let Some(heard) = self.heard.get_mut(member) {
+            heard.ttl = heard.ttl.min(heartbeat(members) + PRESENCE_LATE);
+        }
+    }
+
     /// Whether a member is there, and what it does.
     pub fn of<'a>(
         &self,
@@ -345,6 +353,7 @@ mod tests {
     use super::*;
     use crate::engine::capability::Role;
     use crate::engine::command::Command;
+    use crate::engine::limits::{HEARTBEAT, PEER_DEAD};
     use crate::engine::message::PeerMessage;
     use crate::engine::stage::Stage;
 
@@ -356,6 +365,24 @@ mod tests {
         let me = stage.id(HERE);
         let known = stage.member(HERE).board.known(me).into_iter();
         known.map(|(member, ..)| member).collect()
+    }
+
+    #[test]
+    fn a_member_whose_connection_went_dead_is_shown_gone_with_its_next_heartbeat() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let other = stage.id(STAYS);
+        let shown = |stage: &mut Stage| {
+            let now = stage.now().mono;
+            let member = stage.member(HERE);
+            member.board.of(&other, &member.replica, now).0
+        };
+
+        stage.gag(STAYS);
+        stage.run(PEER_DEAD - HEARTBEAT);
+        assert_eq!(shown(&mut stage), Status::Online);
+        stage.run(HEARTBEAT + PRESENCE_HEARTBEAT + PRESENCE_LATE - PEER_DEAD);
+
+        assert_eq!(shown(&mut stage), Status::Gone);
     }
 
     #[test]

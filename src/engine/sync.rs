@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use crate::engine::allowance::Allowances;
 use crate::engine::epoch::EpochId;
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId};
@@ -49,6 +50,7 @@ pub struct Sync {
     neighbours: BTreeMap<MemberId, Neighbour>,
     /// Which neighbour is asked for which log, and since when.
     fetching: BTreeMap<MemberId, Fetching>,
+    given: Allowances,
     compare: Option<Mono>,
     /// How far the own log was when nobody had seen more of it.
     seen: u64,
@@ -157,28 +159,34 @@ impl Sync {
         self.complete(peer, replica, out);
     }
 
-    /// A neighbour asks for entries.
-    pub fn want(&self, wanted: &[(MemberId, u64)], replica: &Replica) -> PeerMessage {
-        let mut entries = Vec::new();
-        let mut room = FETCH_BYTES_MAX;
-        let mut done = true;
-        for (member, after) in wanted {
-            if room == 0 {
-                done = false;
-                break;
-            }
-            let range = replica.logs().range(member, after.saturating_add(1), room);
-            let end = after.saturating_add(u64::try_from(range.len()).unwrap_or(u64::MAX));
-            done &= end >= replica.logs().frontier(member).seq;
-            for entry in range {
-                room = room.saturating_sub(entry.len());
-                entries.push(entry.to_vec());
-            }
+    /// Whether a neighbour's request is answered now, or asked too soon after too many others.
+    pub fn may_be_given(&mut self, peer: MemberId, now: Mono) -> bool {
+        let may = self.given.may_have(peer, now);
+        if !may {
+            tracing::debug!(peer = %peer.short(), "a peer asks for more than it is given");
         }
-        PeerMessage::Entries {
-            packed: pack(&entries),
-            done,
+        may
+    }
+
+    /// A neighbour was given so many bytes.
+    pub fn was_given(&mut self, peer: &MemberId, bytes: usize) {
+        self.given.spend(peer, bytes);
+    }
+
+    /// A neighbour asks for entries: the answer, if it has not asked for too much lately.
+    pub fn want(
+        &mut self,
+        peer: MemberId,
+        wanted: &[(MemberId, u64)],
+        now: Mono,
+        replica: &Replica,
+    ) -> Option<PeerMessage> {
+        if !self.may_be_given(peer, now) {
+            return None;
         }
+        let (packed, done) = gathered(wanted, replica);
+        self.was_given(&peer, packed.len());
+        Some(PeerMessage::Entries { packed, done })
     }
 
     /// A neighbour's answer has been taken in: ask it for the rest.
@@ -412,6 +420,28 @@ impl Sync {
             out.push(SyncOutput::Completed(peer));
         }
     }
+}
+
+/// The entries that follow what is known of these logs, as far as one answer holds them, packed; and whether that
+/// is all.
+fn gathered(wanted: &[(MemberId, u64)], replica: &Replica) -> (Vec<u8>, bool) {
+    let mut entries = Vec::new();
+    let mut room = FETCH_BYTES_MAX;
+    let mut done = true;
+    for (member, after) in wanted {
+        if room == 0 {
+            done = false;
+            break;
+        }
+        let range = replica.logs().range(member, after.saturating_add(1), room);
+        let end = after.saturating_add(u64::try_from(range.len()).unwrap_or(u64::MAX));
+        done &= end >= replica.logs().frontier(member).seq;
+        for entry in range {
+            room = room.saturating_sub(entry.len());
+            entries.push(entry.to_vec());
+        }
+    }
+    (pack(&entries), done)
 }
 
 /// The digest of a vector, as heartbeats carry it.

@@ -263,7 +263,8 @@ impl Gate {
         if self.strangers().count() >= limits::UNPROVEN_CONNECTIONS_MAX {
             return Err(Refused::TooMany("strangers"));
         }
-        if self.is_crowded(ip) {
+        let standing = self.strangers().filter(|known| known.ip == ip).count();
+        if !is_here(ip) && standing >= limits::UNPROVEN_CONNECTIONS_PER_IP_MAX {
             return Err(Refused::TooMany("strangers from one address"));
         }
         Ok(())
@@ -275,14 +276,17 @@ impl Gate {
             .filter(|known| !known.connection.member && !known.connection.outbound)
     }
 
-    /// Whether too many strangers come from one host already. This machine is exempt.
-    fn is_crowded(&self, ip: Option<Ip>) -> bool {
-        if ip.is_some_and(|ip| ip.reach() == Reach::Loopback) {
-            return false;
+    /// Whether too many handshakes go on, in all or with one host. Strangers who stand already count for nothing
+    /// here: whoever comes may be a member.
+    fn check_handshakes(&self, ip: Option<Ip>) -> Result<(), Refused> {
+        if self.pending.len() >= limits::PENDING_CONNECTIONS_MAX {
+            return Err(Refused::TooMany("handshakes"));
         }
-        let standing = self.strangers().filter(|known| known.ip == ip).count();
-        let pending = self.pending.values().filter(|of| **of == ip).count();
-        standing + pending >= limits::UNPROVEN_CONNECTIONS_PER_IP_MAX
+        let of_host = self.pending.values().filter(|of| **of == ip).count();
+        if !is_here(ip) && of_host >= limits::PENDING_CONNECTIONS_PER_IP_MAX {
+            return Err(Refused::TooMany("handshakes with one address"));
+        }
+        Ok(())
     }
 
     fn establish(
@@ -526,14 +530,7 @@ impl NetworkBehaviour for Gate {
         if !ip.is_some_and(|ip| self.is_in_scope(&ip)) {
             return Err(ConnectionDenied::new(Refused::Scope));
         }
-        if self.pending.len() >= limits::PENDING_CONNECTIONS_MAX {
-            return Err(ConnectionDenied::new(Refused::TooMany("handshakes")));
-        }
-        if self.is_crowded(ip) {
-            return Err(ConnectionDenied::new(Refused::TooMany(
-                "strangers from one address",
-            )));
-        }
+        self.check_handshakes(ip).map_err(ConnectionDenied::new)?;
         self.pending.insert(id, ip);
         Ok(())
     }
@@ -629,6 +626,11 @@ impl NetworkBehaviour for Gate {
         }
         self.poll_mdns(cx).map(ToSwarm::GenerateEvent)
     }
+}
+
+/// Whether a host is this machine, of which limits for each host do not speak.
+fn is_here(ip: Option<Ip>) -> bool {
+    ip.is_some_and(|ip| ip.reach() == Reach::Loopback)
 }
 
 /// What `behaviour` speaks on a connection.

@@ -18,6 +18,8 @@ use crate::engine::effect::Verdict;
 use crate::engine::event::{ConnId, Ended, Lane, Path, StreamId};
 use crate::engine::ids::TopicId;
 
+mod broken;
+
 const TOPIC: TopicId = TopicId([7; 32]);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -589,8 +591,14 @@ impl Node {
     }
 
     async fn opened(&mut self, wanted: Lane) -> StreamId {
+        self.opened_on(wanted).await.1
+    }
+
+    async fn opened_on(&mut self, wanted: Lane) -> (ConnId, StreamId) {
         self.wait("a stream", |event| match event {
-            NetEvent::StreamOpened { stream, lane, .. } if *lane == wanted => Some(*stream),
+            NetEvent::StreamOpened { conn, stream, lane } if *lane == wanted => {
+                Some((*conn, *stream))
+            }
             _ => None,
         })
         .await

@@ -314,6 +314,15 @@ impl Network {
         }
     }
 
+    /// How many connections stand between two nodes.
+    pub(super) fn between(&self, a: usize, b: usize) -> usize {
+        let joins = |wire: &&Wire| {
+            let nodes = wire.ends.each_ref().map(|end| end.process.node);
+            wire.open && (nodes == [a, b] || nodes == [b, a])
+        };
+        self.wires.values().filter(joins).count()
+    }
+
     /// Ends the one-way failures of gossip.
     pub(super) fn unmute(&mut self) {
         self.mute.clear();
@@ -1139,5 +1148,109 @@ impl Host {
             self.seen.pop_first();
         }
         self.seen.insert(*hasher.finalize().as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a test looks for one of many events"
+    )]
+
+    use super::*;
+
+    const SENT: u8 = 40;
+
+    /// What arrived of a run of messages at whose end, or in whose middle, the connection was cut.
+    fn arrived(seed: u64, cut_after: u8) -> Vec<u8> {
+        let links = Links {
+            delay_ms: (1, 20),
+            loss: 2,
+            ..Links::default()
+        };
+        let mut network = Network::new(links, Adversary::default());
+        let (mut agenda, mut dice) = (Agenda::default(), Dice::new(seed));
+        let processes = [0, 1].map(|node| Process { node, life: 0 });
+        let ids = [MemberId([1; 32]), MemberId([2; 32])];
+        for (process, id) in processes.into_iter().zip(ids) {
+            network.begin(process, id);
+            let members = ids.into();
+            let mut now = Now {
+                at: 0,
+                agenda: &mut agenda,
+                dice: &mut dice,
+            };
+            network.perform(process, NetEffect::SetMembers(members), &mut now);
+        }
+        let mut now = Now {
+            at: 0,
+            agenda: &mut agenda,
+            dice: &mut dice,
+        };
+        let connected = network.connect(processes[0], processes[1], &mut now);
+        let Some((_, NetEvent::Connected { conn, .. })) = connected.last() else {
+            panic!("{connected:?}");
+        };
+        let (conn, stream, lane) = (*conn, StreamId(2), Lane::Control);
+        let open = NetEffect::OpenStream { conn, stream, lane };
+        network.perform(processes[0], open, &mut now);
+        let mut heard = Vec::new();
+        let mut at = 0;
+        for number in 0..SENT {
+            // Some have arrived, some are under way, and the rest is yet to be sent when it is cut.
+            let message = vec![number];
+            let mut now = Now {
+                at,
+                agenda: &mut agenda,
+                dice: &mut dice,
+            };
+            network.perform(processes[0], NetEffect::Send { stream, message }, &mut now);
+            if number == cut_after {
+                network.cut_between(0, 1, &mut now);
+            }
+            at += 2 * MILLI;
+            while agenda.next().is_some_and(|next| next <= at) {
+                heard.extend(happen(&mut network, &mut agenda, &mut dice));
+            }
+        }
+        while agenda.next().is_some() {
+            heard.extend(happen(&mut network, &mut agenda, &mut dice));
+        }
+        heard
+    }
+
+    fn happen(network: &mut Network, agenda: &mut Agenda, dice: &mut Dice) -> Vec<u8> {
+        let Some((at, Occurrence::Net(happening))) = agenda.pop() else {
+            panic!("only the network does anything");
+        };
+        let mut now = Now { at, agenda, dice };
+        let heard = network.happen(happening, &mut now).into_iter();
+        let number = |(_, event)| match event {
+            NetEvent::StreamReceived { message, .. } => message.first().copied(),
+            _ => None,
+        };
+        heard.filter_map(number).collect()
+    }
+
+    #[test]
+    fn a_cut_lets_a_part_of_what_was_under_way_arrive_and_loses_the_rest() {
+        let (mut nothing, mut part) = (0, 0);
+        for seed in 0..100 {
+            for cut_after in [1, 20] {
+                let heard = arrived(seed, cut_after);
+                let count = u8::try_from(heard.len()).unwrap();
+                assert_eq!(
+                    heard,
+                    (0..count).collect::<Vec<u8>>(),
+                    "whole, in order, once"
+                );
+                assert!(count <= cut_after + 1);
+                nothing += u32::from(count == 0);
+                part += u32::from(count > 0 && count <= cut_after);
+            }
+        }
+
+        assert!(nothing > 10 && part > 40, "{nothing} {part}");
     }
 }

@@ -354,6 +354,11 @@ impl World {
         self.network.cut_between(a.0, b.0, &mut at);
     }
 
+    /// How many connections stand between two nodes.
+    pub fn connections(&self, a: NodeId, b: NodeId) -> usize {
+        self.network.between(a.0, b.0)
+    }
+
     /// Changes how links are from now on. Links without faults also carry gossip both ways again.
     pub fn set_links(&mut self, links: Links) {
         self.trace.deed(self.now, &format!("{links:?}"));
@@ -1010,6 +1015,41 @@ mod tests {
         run(&mut world, Duration::from_secs(30));
 
         assert_eq!(texts(&mut world, ben).last().unwrap(), "while ben was away");
+    }
+
+    #[test]
+    fn nodes_that_come_back_at_once_and_dial_each_other_keep_one_connection_for_each_two() {
+        let mut dialled_both_ways = 0;
+        for seed in 100..106 {
+            let mut world = three_talk(seed, Links::default());
+            let nodes: Vec<NodeId> = world.nodes().collect();
+            nodes.iter().for_each(|node| world.crash(*node));
+            nodes.iter().for_each(|node| world.restart(*node));
+            let pairs = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| (nodes[a], nodes[b]));
+
+            let mut most = 0;
+            let until = world.now() + Duration::from_secs(8);
+            while world.step(until) {
+                let counts = pairs.map(|(a, b)| world.connections(a, b));
+                most = counts.into_iter().chain([most]).max().unwrap();
+            }
+            assert_eq!(world.fault(), None);
+
+            dialled_both_ways += u32::from(most > 1);
+            for (a, b) in pairs {
+                assert_eq!(world.connections(a, b), 1, "seed {seed}");
+            }
+            for node in &nodes {
+                say(&mut world, *node, &format!("{} is back", node.0));
+            }
+            run(&mut world, Duration::from_secs(5));
+            let all: Vec<_> = nodes.iter().map(|node| texts(&mut world, *node)).collect();
+            assert!(
+                all.iter().all(|texts| texts.len() == 6 && *texts == all[0]),
+                "seed {seed}"
+            );
+        }
+        assert!(dialled_both_ways > 0, "only {dialled_both_ways} times");
     }
 
     #[test]

@@ -7,13 +7,14 @@
 )]
 
 pub(crate) mod window;
+pub(crate) mod wire;
 
-use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ pub(crate) fn eventually<T>(
 #[derive(Debug)]
 pub(crate) struct Machine {
     root: TempDir,
-    users: Cell<u32>,
+    users: AtomicU32,
 }
 
 impl Machine {
@@ -70,7 +71,7 @@ impl Machine {
         std::fs::create_dir(root.path().join("run")).unwrap();
         Self {
             root,
-            users: Cell::new(0),
+            users: AtomicU32::new(0),
         }
     }
 
@@ -81,8 +82,7 @@ impl Machine {
 
     /// Somebody with folders of their own. The folders are numbered: a name in a path would hide a leak.
     pub(crate) fn user(&self, name: &str) -> User {
-        let number = self.users.get() + 1;
-        self.users.set(number);
+        let number = self.users.fetch_add(1, Ordering::Relaxed) + 1;
         let home = self.root.path().join(number.to_string());
         std::fs::create_dir(&home).unwrap();
         User {
@@ -126,6 +126,20 @@ impl User {
     /// The same user, whose programs are started by these words.
     pub(crate) fn started_by(mut self, before: &[&str]) -> Self {
         self.before = before.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// The same user on another machine: other nodes find each other there.
+    pub(crate) fn moves_to(mut self, machine: &Machine) -> Self {
+        self.run = machine.path().join("run");
+        self
+    }
+
+    /// From now on this user's nodes listen there and nowhere else.
+    pub(crate) fn listens(self, addr: &str) -> Self {
+        let path = self.home.join("config/collab-p2p/config.toml");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("[network]\nlisten = [\"{addr}\"]\n")).unwrap();
         self
     }
 
@@ -532,6 +546,21 @@ impl Node {
                 .map(|event| event["data"].clone())
                 .ok_or_else(|| format!("{:?}", lock(&self.lines)))
         })
+    }
+
+    /// Whether its process still runs, or has been stopped.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Stops the process where it stands; it goes on by [`Node::goes_on`].
+    pub(crate) fn is_stopped(&self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+    }
+
+    /// Lets a stopped process go on.
+    pub(crate) fn goes_on(&self) {
+        kill(self.pid(), Signal::SIGCONT).unwrap();
     }
 
     /// What it said on stderr so far.

@@ -19,14 +19,14 @@ use crate::need;
 static LABS: AtomicU32 = AtomicU32::new(0);
 
 /// Two computers, each a network namespace and a run folder, on one bridge; no default route.
-struct Lan {
+pub(crate) struct Lan {
     name: String,
-    ada: Machine,
-    bob: Machine,
+    pub(crate) ada: Machine,
+    pub(crate) bob: Machine,
 }
 
 impl Lan {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         need(&["ip"]);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let name = format!("cp{}n{number}", std::process::id());
@@ -56,11 +56,14 @@ impl Lan {
         lan
     }
 
-    fn space(&self, which: &str) -> String {
+    /// The namespace of `a`, `b` or the switch between them, `s`.
+    pub(crate) fn space(&self, which: &str) -> String {
         format!("{}{which}", self.name)
     }
 
-    fn ip(&self, words: &str) {
+    /// Runs `ip` with these words.
+    #[track_caller]
+    pub(crate) fn ip(&self, words: &str) {
         let mut command = std::process::Command::new("ip");
         command.args(words.split(' '));
         let ran = finish(command, b"");
