@@ -25,6 +25,7 @@ pub mod membership;
 pub mod message;
 pub mod persist;
 pub mod presence;
+pub mod queues;
 pub mod replica;
 pub mod statement;
 pub mod sync;
@@ -60,6 +61,7 @@ use crate::engine::event::{ConnId, Ended, Event, Lane, NetEvent, StreamId};
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::joining::Joining;
 use crate::engine::member::Member;
+use crate::engine::queues::SharedGauges;
 use crate::engine::replica::{LoadError, Records};
 use crate::engine::terminal::emulator::Emulator;
 use crate::engine::terminal::redaction::Redacted;
@@ -134,6 +136,7 @@ pub struct Engine {
     listen: Vec<address::Addr>,
     changed: bool,
     version: u64,
+    gauges: SharedGauges,
 }
 
 impl Engine {
@@ -195,6 +198,7 @@ impl Engine {
             listen: Vec::new(),
             changed: true,
             version: 0,
+            gauges: SharedGauges::default(),
         };
         engine.start(&mut context);
         engine.settle(&mut context);
@@ -252,6 +256,11 @@ impl Engine {
             Phase::Member(member) => Some(&member.replica),
             Phase::Joining(_) | Phase::Over => None,
         }
+    }
+
+    /// How full this engine's bounded queues are; kept up to date by each event.
+    pub fn gauges(&self) -> SharedGauges {
+        Arc::clone(&self.gauges)
     }
 
     /// A new view if anything has changed since the last.
@@ -452,6 +461,7 @@ impl Engine {
             Phase::Member(member) => {
                 let connected = self.links.up().next().is_some();
                 member.arm(&mut self.timers, connected, context.now);
+                member.gauge(&self.gauges);
             }
             Phase::Over => {}
         }

@@ -86,8 +86,6 @@ pub const AWAY_AFTER: Duration = ms(600_000);
 
 /// Members of a session.
 pub const MEMBERS_MAX: usize = 1_024;
-/// Newcomers that wait for a person at one node.
-pub const WAITING_MAX: usize = 8;
 
 // --- screens ---
 
@@ -197,6 +195,8 @@ pub const INPUT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 pub const PTY_QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the host's own person that wait for the PTY.
 pub const PERSON_INPUT_BYTES_MAX: usize = 256 * 1024;
+/// The same with the last piece, which is handed over whole: no piece is longer than what a person may have waiting.
+pub const PTY_GIVEN_BYTES_MAX: usize = PTY_QUEUE_BYTES_MAX + PERSON_INPUT_BYTES_MAX;
 /// Bytes of answers to terminal queries that wait for the PTY.
 pub const PTY_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// First wait before keys, requests and orders are sent again; it doubles each time.
@@ -305,6 +305,11 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 // --- node ---
 
+/// Bytes that wait for the disk, with the messages that wait for them, before peers are no longer heard.
+pub const COMMIT_PAUSE_BYTES: usize = 16 * 1024 * 1024;
+/// The same with the largest outcome of one event: a whole membership, as statements and as logs.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = COMMIT_PAUSE_BYTES + 2 * ADMISSION_WELCOME_BYTES_MAX;
+
 /// Turns that everything else may have while a terminal has something to say.
 pub const TURNS_BEFORE_OUTPUT_MAX: u32 = 16;
 
@@ -332,6 +337,8 @@ pub const UNSEEN_STREAMS_MAX: usize = 64;
 pub const STREAM_BACKLOG_MESSAGES_MAX: usize = 32;
 /// Bytes of one stream that may wait for the engine before it is no longer read.
 pub const STREAM_BACKLOG_BYTES_MAX: usize = 256 * 1024;
+/// The same with the message that passed it: a stream is read until it is over its bound.
+pub const STREAM_HELD_BYTES_MAX: usize = STREAM_BACKLOG_BYTES_MAX + SCREEN_MESSAGE_BYTES_MAX;
 /// Bytes that a peer who connected to us may say before its key is a member's.
 pub const UNPROVEN_INBOUND_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that a peer whom we dialled may say on a connection without a member's lanes.
@@ -352,6 +359,9 @@ pub const CONNECTIONS_PER_MEMBER_MAX: usize = 8;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Requests that may wait for the network's task.
 pub const NET_REQUESTS_MAX: usize = 1024;
+/// Facts of the node itself (addresses, discoveries, failed dials) that may wait for the engine; from half of it on
+/// discoveries are not repeated, and the rest comes at most once for each thing that the engine asked for.
+pub const NET_FACTS_MAX: usize = 2 * 1024;
 /// Largest gossip message.
 pub const GOSSIP_MESSAGE_BYTES_MAX: usize = 60 * 1024;
 /// Gossip messages accepted into the caches in a second, from all neighbours together.

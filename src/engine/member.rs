@@ -24,6 +24,7 @@ use crate::engine::membership::NewSession as NewMembership;
 use crate::engine::message::{SignedAddresses, SignedInstance};
 use crate::engine::persist::{Key, Table};
 use crate::engine::presence::Board;
+use crate::engine::queues::EngineGauges;
 use crate::engine::replica::{
     LoadError, News, OwnInvite, Planted, Profile, Records, Replica, Secrets, Taken,
 };
@@ -639,6 +640,15 @@ impl Member {
         timers.arm(Timer::Request, promises.map(|promise| promise.until).min());
         timers.arm(Timer::Stop, self.ending.as_ref().map(|ending| ending.at));
         self.terminals.arm(timers);
+    }
+
+    /// Tells how full this member's bounded queues are.
+    pub(in crate::engine) fn gauge(&self, gauges: &EngineGauges) {
+        self.terminals.gauge(gauges);
+        gauges.log_pools.set(self.replica.logs().pooled_bytes());
+        gauges.held.set(self.replica.documents().held_bytes());
+        gauges.statements.set(self.replica.membership().pending());
+        gauges.approvals.set(self.waiting.len());
     }
 }
 

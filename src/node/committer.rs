@@ -1,10 +1,14 @@
 //! The disk's side of *handle → persist → perform*: one worker commits batches; outcomes that come while it
 //! works are gathered into the next transaction, and their effects wait with them.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
-use crate::engine::effect::{Effect, Outcome};
+use crate::engine::effect::{Effect, NetEffect, Outcome};
+use crate::engine::limits::COMMIT_PAUSE_BYTES;
 use crate::engine::persist::{Batch, Durability};
+use crate::node::gauges::NodeGauges;
 use crate::store::{Store, StoreError};
 
 /// Opens the store, in the worker.
@@ -17,13 +21,17 @@ pub(crate) struct Committer {
     done: mpsc::Receiver<Result<(), StoreError>>,
     under_way: Option<Vec<Effect>>,
     queued: Option<(Batch, Vec<Effect>)>,
+    /// Bytes of what is under way, and of what is queued.
+    under_way_bytes: usize,
+    queued_bytes: usize,
     failed: bool,
+    gauges: Arc<NodeGauges>,
 }
 
 impl Committer {
     /// Starts the worker that opens the store and owns it. Opening a new store takes the disk a while, which
     /// nothing but the first commit waits for.
-    pub(crate) fn start(open: OpenStore) -> Self {
+    pub(crate) fn start(open: OpenStore, gauges: Arc<NodeGauges>) -> Self {
         let (work, mut todo) = mpsc::channel::<Batch>(1);
         let (told, done) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
@@ -43,7 +51,10 @@ impl Committer {
             done,
             under_way: None,
             queued: None,
+            under_way_bytes: 0,
+            queued_bytes: 0,
             failed: false,
+            gauges,
         }
     }
 
@@ -60,18 +71,23 @@ impl Committer {
             now.extend(effects.into_iter().filter_map(refused));
             return now;
         }
+        let bytes = persist.bytes() + effects.iter().map(weight).sum::<usize>();
         if !persist.is_empty() {
+            self.queued_bytes += bytes;
             let (batch, waiting) = self.queued.get_or_insert_default();
             batch.append(persist);
             waiting.extend(effects);
             self.submit();
         } else if let Some((_, waiting)) = &mut self.queued {
+            self.queued_bytes += bytes;
             waiting.extend(effects);
         } else if let Some(waiting) = &mut self.under_way {
+            self.under_way_bytes += bytes;
             waiting.extend(effects);
         } else {
             now.extend(effects);
         }
+        self.gauge();
         now
     }
 
@@ -82,13 +98,17 @@ impl Committer {
         }
         let result = self.done.recv().await.unwrap_or(Err(StoreError::Poisoned));
         let effects = self.under_way.take().unwrap_or_default();
+        self.under_way_bytes = 0;
         match result {
             Ok(()) => {
                 self.submit();
+                self.gauge();
                 Ok(effects)
             }
             Err(error) => {
                 self.failed = true;
+                self.queued_bytes = 0;
+                self.gauge();
                 let queued = self
                     .queued
                     .take()
@@ -104,6 +124,19 @@ impl Committer {
         }
     }
 
+    /// Whether so much waits for the disk that peers should add nothing to it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.bytes() >= COMMIT_PAUSE_BYTES
+    }
+
+    fn bytes(&self) -> usize {
+        self.under_way_bytes.saturating_add(self.queued_bytes)
+    }
+
+    fn gauge(&self) {
+        self.gauges.commits.set(self.bytes());
+    }
+
     /// Whether something is not on disk yet.
     pub(crate) fn is_busy(&self) -> bool {
         self.under_way.is_some()
@@ -114,6 +147,7 @@ impl Committer {
             return;
         }
         if let Some((batch, effects)) = self.queued.take() {
+            self.under_way_bytes = std::mem::take(&mut self.queued_bytes);
             // The worker takes one batch at a time and this is the only one under way, so there is room.
             if self.work.try_send(batch).is_ok() {
                 self.under_way = Some(effects);
@@ -122,6 +156,19 @@ impl Committer {
                 self.failed = true;
             }
         }
+    }
+}
+
+/// Bytes of an effect that waits for the disk.
+fn weight(effect: &Effect) -> usize {
+    match effect {
+        Effect::Net(NetEffect::Send { message, .. }) => message.len(),
+        Effect::Net(NetEffect::Publish { data, .. }) => data.len(),
+        Effect::Net(_)
+        | Effect::Pty { .. }
+        | Effect::Reply { .. }
+        | Effect::Emit(_)
+        | Effect::Stop(_) => 0,
     }
 }
 

@@ -207,6 +207,12 @@ impl Server {
         self.children.keys().copied().collect()
     }
 
+    /// Updates under way to the child that has most of them.
+    pub fn most_under_way(&self) -> usize {
+        let under_way = self.children.values().map(|child| child.under_way.len());
+        under_way.max().unwrap_or(0)
+    }
+
     /// Whether this stream is a child's.
     pub fn serves(&self, stream: StreamId) -> bool {
         self.children.contains_key(&stream)
