@@ -24,6 +24,7 @@ use collab_p2p::engine::event::{
     ConnId, Ended, Event, GossipId, Lane, NetEvent, Path, RequestId, StreamId,
 };
 use collab_p2p::engine::ids::{MemberId, TopicId};
+use collab_p2p::engine::replica::Replica;
 use collab_p2p::engine::ticket::Ticket;
 use collab_p2p::engine::time::{Mono, Now, Wall};
 use collab_p2p::engine::view::Phase;
@@ -60,6 +61,12 @@ fn measure(way: Way, members: usize, messages: usize) {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::new(Disk::open(folder.path()).unwrap());
     (0..members).for_each(|_| world.join());
+    world.until("all have the same", |world| {
+        let vector = |node: &Node| node.engine.replica().map(Replica::vector);
+        let mut vectors = world.nodes.iter().map(vector);
+        let first = vectors.next();
+        vectors.all(|one| Some(one) == first)
+    });
     world.cut_all();
     let before = world.messages(HOST);
     for number in 0..messages {
@@ -280,7 +287,9 @@ impl World {
         let begun = Instant::now();
         let outcome = self.nodes[node].engine.handle(event, now, &mut entropy);
         if node == HOST {
-            self.spent.engine += begun.elapsed();
+            let elapsed = begun.elapsed();
+            self.spent.engine += elapsed;
+            self.time += elapsed;
         }
         self.perform(node, outcome);
     }

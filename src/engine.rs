@@ -438,6 +438,7 @@ impl Engine {
             Timer::PresenceEnds => self.changed = true,
             Timer::MembershipEnds => self.membership_changed(context),
             Timer::Compare | Timer::Fetch => self.sync_due(context),
+            Timer::Judge => self.judge(context),
             Timer::Frame(terminal) => self.frame_due(terminal, context),
             Timer::Emulator(terminal) => self.emulator_due(terminal, context),
             Timer::Attach(terminal) => self.attach_due(terminal, context),

@@ -150,6 +150,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) pings: BTreeMap<u64, (ConnId, Mono)>,
     pub(in crate::engine) ping_number: u64,
     pub(in crate::engine) presence_told: Mono,
+    /// When what gossip brought was last judged.
+    pub(in crate::engine) judged: Mono,
     /// What was last told of each member's presence.
     pub(in crate::engine) shown: BTreeMap<MemberId, Shown>,
     pub(in crate::engine) bugs: Bugs,
@@ -368,6 +370,7 @@ impl Member {
             ending: None,
             pings: BTreeMap::new(),
             ping_number: 0,
+            judged: Mono(0),
             presence_told: Mono(0),
             shown: BTreeMap::new(),
             bugs,

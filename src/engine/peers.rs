@@ -17,8 +17,8 @@ use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
-    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX,
-    NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
+    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, JUDGE_INTERVAL,
+    MEMBERS_MAX, NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
     PROTOCOL_VERSION,
 };
 use crate::engine::log::Entry;
@@ -30,6 +30,7 @@ use crate::engine::persist::{Key, Table};
 use crate::engine::replica::Taken;
 use crate::engine::sync::{SyncOutput, digest};
 use crate::engine::time::Mono;
+use crate::engine::timers::Timer;
 use crate::engine::view::{ApprovalView, What};
 use crate::engine::{Engine, Phase, Use};
 
@@ -597,11 +598,11 @@ impl Engine {
             }
         };
         let mut taken = Taken::default();
+        let batch = &mut context.out.persist;
         for entry in &entries {
-            member
-                .replica
-                .take(entry, &mut taken, &mut context.out.persist);
+            member.replica.take(entry, &mut taken, batch);
         }
+        member.replica.judge(&mut taken, batch);
         if let Some(reason) = &taken.invalid {
             tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
         }
@@ -670,6 +671,7 @@ impl Engine {
                 .replica
                 .take_body(&hash, body, &mut taken, &mut context.out.persist);
         }
+        member.replica.judge(&mut taken, &mut context.out.persist);
         member.absorb_received(taken, context);
     }
 
@@ -893,7 +895,33 @@ impl Engine {
         };
         member.absorb_received(taken, context);
         self.synced(out, context);
+        self.judge_soon(context);
         verdict
+    }
+
+    /// Judges what gossip brought: at once after a pause, else together with what comes until a short time is over.
+    fn judge_soon(&mut self, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        if let Phase::Member(member) = &mut self.phase
+            && now < member.judged + JUDGE_INTERVAL
+        {
+            self.timers
+                .set_earliest(Timer::Judge, member.judged + JUDGE_INTERVAL);
+        } else {
+            self.judge(context);
+        }
+    }
+
+    /// Judges what was taken and not judged so far.
+    pub(in crate::engine) fn judge(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        member.judged = context.now.mono;
+        let mut taken = Taken::default();
+        member.replica.judge(&mut taken, &mut context.out.persist);
+        context.changed |= !taken.news.is_empty();
+        member.absorb_received(taken, context);
     }
 
     /// Gives an input to an admission on a member's side and does what it asks.

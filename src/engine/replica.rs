@@ -325,12 +325,18 @@ impl Replica {
             .collect()
     }
 
-    /// Takes an entry from a peer.
+    /// Takes an entry from a peer: it is checked, chained and kept. What it says counts from the next
+    /// [`Self::judge`] on, which costs little more for many entries than for one.
     pub fn take(&mut self, bytes: &[u8], taken: &mut Taken, batch: &mut Batch) {
         match self.decode(bytes) {
-            Ok(entry) => self.insert(entry, taken, batch),
+            Ok(entry) => self.place(entry, taken, batch),
             Err(reason) => taken.invalid = Some(reason),
         }
+    }
+
+    /// Judges, in each log, what was not judged so far.
+    pub fn judge(&mut self, taken: &mut Taken, batch: &mut Batch) {
+        self.judge_all(taken, batch);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Entry, String> {
@@ -346,8 +352,13 @@ impl Replica {
         *author == self.membership.root() || self.membership.member(author).is_some()
     }
 
-    /// Takes an entry whose signature is good.
+    /// Takes an entry whose signature is good, and judges it.
     pub fn insert(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
+        self.place(entry, taken, batch);
+        self.judge_all(taken, batch);
+    }
+
+    fn place(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
         let author = entry.member();
         if let Entry::Statement(statement) = &entry {
             self.learn(statement.as_ref(), taken, batch);
@@ -363,13 +374,11 @@ impl Replica {
                     self.keep(entry, batch);
                     taken.fresh.push(entry.encode());
                 }
-                self.judge_all(taken, batch);
                 self.follow_own_log(author);
             }
             Inserted::Completed(entry) => {
                 taken.changed = true;
                 self.keep(&entry, batch);
-                self.judge_all(taken, batch);
             }
             Inserted::Duplicate => {}
             Inserted::Gap { .. } => {
@@ -446,7 +455,7 @@ impl Replica {
         }
     }
 
-    /// Attaches the body of an envelope of which only the header is here.
+    /// Attaches the body of an envelope of which only the header is here; it counts as what was taken does.
     pub fn take_body(
         &mut self,
         envelope: &Hash,
@@ -458,7 +467,7 @@ impl Replica {
             return;
         };
         if envelope.body().is_none() && envelope.attach_body(body).is_ok() {
-            self.insert(Entry::Envelope(envelope), taken, batch);
+            self.place(Entry::Envelope(envelope), taken, batch);
         }
     }
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::engine::event::StreamId;
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{
-    ATTACH_RETRY, PICTURE_STALE, SCREEN_CHILDREN_MAX, SCREEN_UNACKED_BYTES_MAX, SCREEN_UNACKED_MAX,
+    ATTACH_RETRY, PICTURE_STALE, PRESENCE_ROUTE_MEMBERS_MAX, SCREEN_CHILDREN_MAX,
+    SCREEN_UNACKED_BYTES_MAX, SCREEN_UNACKED_MAX,
 };
 use crate::engine::time::Mono;
 
@@ -28,7 +29,7 @@ pub struct Version {
 }
 
 /// Members between the host and a server, at most.
-pub const PATH_MAX: usize = 8;
+pub const PATH_MAX: usize = PRESENCE_ROUTE_MEMBERS_MAX;
 
 /// From a viewer to the one that serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
