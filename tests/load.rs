@@ -163,7 +163,7 @@ fn a_script_that_does_not_read_its_events_is_bounded_and_harms_nobody() {
     let text = "word ".repeat(200);
     for number in 0..400 {
         let body = serde_json::json!({"text": format!("{number} {text}")});
-        assert_eq!(ada.asks("POST", "/api/v1/messages", &body).0, 200);
+        assert_eq!(ada.asks("POST", "/api/v1/messages", &body).0, 201);
     }
     ada.says("the last");
     bob.hears("the last");

@@ -878,6 +878,7 @@ impl Engine {
             .replica
             .take(data, &mut taken, &mut context.out.persist);
         let mut out = Vec::new();
+        let news = taken.changed;
         for author in &taken.gaps {
             member
                 .sync
@@ -893,9 +894,15 @@ impl Engine {
             (None, true) => Verdict::Accept,
             (None, false) => Verdict::Ignore,
         };
-        member.absorb_received(taken, context);
+        // What faces show of it changes when it is judged.
+        if news {
+            member.sync.changed(context.now.mono);
+        }
+        context.news.extend(taken.news);
         self.synced(out, context);
-        self.judge_soon(context);
+        if news {
+            self.judge_soon(context);
+        }
         verdict
     }
 
@@ -920,7 +927,7 @@ impl Engine {
         member.judged = context.now.mono;
         let mut taken = Taken::default();
         member.replica.judge(&mut taken, &mut context.out.persist);
-        context.changed |= !taken.news.is_empty();
+        context.changed = true;
         member.absorb_received(taken, context);
     }
 

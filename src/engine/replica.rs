@@ -621,7 +621,7 @@ impl Replica {
 
     /// Gives changes to their document and notes what came of it.
     fn give(&mut self, name: DocumentName, changes: Vec<Incoming>, taken: &mut Taken) {
-        let before = self.messages_from(&name).len();
+        let before = self.messages_from(&name).count();
         let settled = match self.documents.receive(&name, changes) {
             Ok(settled) => settled,
             Err(fault) => {
@@ -671,21 +671,22 @@ impl Replica {
         }
     }
 
-    /// The messages of a chat document and of the one after it, which may begin when this one is full.
-    fn messages_from(&self, name: &DocumentName) -> Vec<Arc<ChatMessage>> {
-        let DocumentName::Chat { owner, index } = *name else {
-            return Vec::new();
+    /// The messages of a chat document and of the one after it, which may begin when this one is full; none of
+    /// other documents.
+    fn messages_from(&self, name: &DocumentName) -> impl Iterator<Item = &Arc<ChatMessage>> {
+        let names = match *name {
+            DocumentName::Chat { owner, index } => {
+                let index = index.saturating_add(1);
+                Some([*name, DocumentName::Chat { owner, index }])
+            }
+            DocumentName::Session | DocumentName::Member { .. } | DocumentName::Presence { .. } => {
+                None
+            }
         };
-        let next = DocumentName::Chat {
-            owner,
-            index: index.saturating_add(1),
-        };
-        let of = |name| {
-            self.documents
-                .document(&name)
-                .map_or(&[][..], Document::messages)
-        };
-        of(*name).iter().chain(of(next)).cloned().collect()
+        let documents = names.into_iter().flatten();
+        documents
+            .filter_map(|name| self.documents.document(&name))
+            .flat_map(Document::messages)
     }
 
     fn announce(&self, name: DocumentName, messages_before: usize, taken: &mut Taken) {
@@ -693,7 +694,8 @@ impl Replica {
             DocumentName::Session => taken.news.push(News::Session),
             DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
             DocumentName::Chat { .. } => {
-                let new = self.messages_from(&name).split_off(messages_before);
+                let new = self.messages_from(&name).skip(messages_before);
+                let new = new.cloned().collect();
                 taken.news.push(News::Messages(new));
             }
             DocumentName::Presence { .. } => {}
