@@ -1327,6 +1327,7 @@ mod tests {
     use super::*;
     use crate::engine::address::{Ip, Transport};
     use crate::engine::capability::Role;
+    use crate::engine::command::Command;
     use crate::engine::documents::DocumentName;
     use crate::engine::identity::MemberKey;
     use crate::engine::ids::TerminalId;
@@ -1359,6 +1360,31 @@ mod tests {
 
         assert_eq!(chosen.len(), 11);
         assert!(!chosen.contains(&MemberId([3; 32])));
+    }
+
+    #[test]
+    fn of_a_burst_of_gossip_the_first_counts_at_once_and_the_rest_together() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let said = |stage: &mut Stage| stage.member(HERE).replica.documents().timeline().len();
+        let mut known = Vec::new();
+
+        for number in 0..4 {
+            let post = Command::PostMessage {
+                text: format!("message {number}"),
+                reply: None,
+                mentions: Vec::new(),
+                anchor: None,
+            };
+            stage.command(THERE, post).unwrap();
+            known.push(said(&mut stage));
+        }
+        assert_eq!(known, [1, 1, 1, 1], "all are kept, and one is judged");
+        let vectors = [HERE, THERE].map(|node| stage.member(node).replica.vector());
+        assert_eq!(vectors[0], vectors[1]);
+
+        stage.run(JUDGE_INTERVAL);
+        assert_eq!(said(&mut stage), 4);
+        assert_eq!(stage.view(HERE).messages_total, 4);
     }
 
     #[test]

@@ -186,3 +186,74 @@ fn refused(effect: Effect) -> Option<Effect> {
         Effect::Net(_) | Effect::Pty { .. } | Effect::Emit(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as blocking;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::event::StreamId;
+    use crate::engine::persist::{Key, Table};
+    use crate::store::Scan;
+
+    /// A disk that takes a batch only when it is told to.
+    struct Slow(blocking::Receiver<()>);
+
+    impl Store for Slow {
+        fn load(&self, _: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(None)
+        }
+
+        fn scan(&self, _: Table) -> Result<Scan, StoreError> {
+            Ok(Scan::default())
+        }
+
+        fn commit(&mut self, _: Batch, _: Durability) -> Result<(), StoreError> {
+            self.0.recv().map_err(|_| StoreError::Poisoned)
+        }
+
+        fn compact(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn outcome(kept: usize, sent: usize) -> Outcome {
+        let mut outcome = Outcome::default();
+        if kept > 0 {
+            outcome
+                .persist
+                .put(Key::new(Table::Log, *b"entry"), vec![0; kept]);
+        }
+        let message = vec![0; sent];
+        let stream = StreamId(2);
+        let send = Effect::Net(NetEffect::Send { stream, message });
+        outcome.effects.push(send);
+        outcome
+    }
+
+    #[tokio::test]
+    async fn peers_are_not_heard_while_too_much_waits_for_the_disk() {
+        let (done, waits) = blocking::channel();
+        let gauges: Arc<NodeGauges> = Arc::default();
+        let mut committer =
+            Committer::start(Box::new(|| Ok(Box::new(Slow(waits)))), Arc::clone(&gauges));
+
+        committer.accept(outcome(1_000, 10));
+        assert!(!committer.is_behind());
+        committer.accept(outcome(1_000, COMMIT_PAUSE_BYTES / 2));
+        assert!(!committer.is_behind());
+        committer.accept(outcome(0, COMMIT_PAUSE_BYTES / 2));
+        assert!(committer.is_behind(), "messages that wait count too");
+
+        for _ in 0..2 {
+            done.send(()).unwrap();
+            let finished = tokio::time::timeout(Duration::from_secs(10), committer.finished());
+            finished.await.unwrap().unwrap();
+        }
+        assert!(!committer.is_behind());
+        let commits = gauges.commits.read();
+        assert_eq!(commits.now, 0);
+        assert!(commits.peak >= COMMIT_PAUSE_BYTES as u64 && commits.peak <= commits.limit);
+    }
+}
