@@ -315,8 +315,6 @@ pub const COMMIT_QUEUE_BYTES_MAX: usize = COMMIT_PAUSE_BYTES + 2 * ADMISSION_WEL
 
 /// Turns that everything else may have while a terminal has something to say.
 pub const TURNS_BEFORE_OUTPUT_MAX: u32 = 16;
-/// A piece of output from which on other tasks have their turn right after it; the echo of a key is none.
-pub const LONG_OUTPUT_BYTES_MIN: usize = 2 * 1024;
 
 // --- net ---
 
@@ -557,8 +555,6 @@ const _: () = assert!(LEASE_DEFAULT_S < LEASE_S_MAX);
 const _: () = assert!(INPUT_RETRY_MS < INPUT_RETRY_MS_MAX);
 // A connection that is cut is noticed and made anew before its lease is given up.
 const _: () = assert!(PEER_DEAD.as_millis() < LEASE_ORPHAN_S as u128 * 1_000);
-
-const _: () = assert!(LONG_OUTPUT_BYTES_MIN < PTY_OUTPUT_BYTES_MAX);
 
 // Screens: the largest one, each cell a full cluster in a style of its own, fits a frame.
 const _: () = assert!(SCREEN_CELLS_MAX * (CELL_CLUSTER_BYTES_MAX + 20) <= FRAME_BYTES_MAX);

@@ -12,7 +12,7 @@ use crate::engine::command::{CommandError, Reply};
 use crate::engine::effect::{Effect, Outcome, StopReason};
 use crate::engine::event::{Event, NetEvent, PtyEvent, RequestId};
 use crate::engine::ids::TerminalId;
-use crate::engine::limits::{LONG_OUTPUT_BYTES_MIN, TURNS_BEFORE_OUTPUT_MAX};
+use crate::engine::limits::TURNS_BEFORE_OUTPUT_MAX;
 use crate::net::{NetEvents, NetHandle};
 use crate::node::clock::Clock;
 use crate::node::committer::{Committer, OpenStore};
@@ -70,7 +70,7 @@ impl Driver {
         let mut turns = Turns::default();
         while self.stop.is_none() {
             let happening = self.next(&mut turns).await;
-            let long = happening.is_long();
+            let long = matches!(happening, Happening::Terminal(..));
             self.take(happening);
             // Nothing here need ever be waited for, so other tasks get their time between turns: after each that
             // may have been long, and else as often as channels demand it before they give anything more.
@@ -220,13 +220,6 @@ enum Happening {
     Committed(Committed),
     Due,
     Terminal(TerminalId, PtyEvent),
-}
-
-impl Happening {
-    /// Whether its turn may take so long that others should have theirs right after it.
-    fn is_long(&self) -> bool {
-        matches!(self, Self::Terminal(_, PtyEvent::Output(bytes)) if bytes.len() >= LONG_OUTPUT_BYTES_MIN)
-    }
 }
 
 /// Who is next. A shell that never falls silent must not keep a command or the network waiting, and peers that
