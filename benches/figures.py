@@ -2,7 +2,7 @@
 """The first figures of the product, from one script, with Python's own library only.
 
     cargo build --release
-    python3 benches/figures.py [--json FILE] [--only join,keys,flood,memory,idle] [--quick]
+    python3 benches/figures.py [--json FILE] [--only join,keys,flood,memory,idle,stopped] [--quick]
 
 $COLLAB_P2P names the program (default: target/release/collab-p2p beside this file's folder). Every program runs on
 an 80x24 PTY of its own, everybody has a state folder of their own, all on this machine over loopback, without
@@ -13,6 +13,7 @@ keys    from a key written to one viewer's PTY until its glyph is in what anothe
 flood   `seq 1 2000000` in the shared shell, against the same on a bare PTY that is read as fast; the ratio
 memory  resident and proportional memory of the host's process with 1 and with 20 viewers
 idle    CPU time of the host and of a viewer over 10 idle seconds
+stopped one of two viewers stopped by SIGSTOP during floods: time and memory of the host, and how soon it is current
 
 The peers' figures come from the yardstick that runs them side by side; these here are for following ourselves.
 """
@@ -328,8 +329,57 @@ def measure_idle(quick):
         return {"idle_cpu_percent_" + who: (cpu(pid) - before[who]) * 100 / seconds for who, pid in pids.items()}
 
 
+def queue_shares(world):
+    """How full each of the host's queues has been, as a share of its limit, the fullest first."""
+    words = [PROGRAM, "--state-dir", os.path.join(world.place, "host"), "status", "--json"]
+    run = subprocess.run(words, env=world.env("host"), cwd=world.place, capture_output=True, text=True, timeout=20)
+    queues = json.loads(run.stdout)["queues"]
+    for queue in queues:
+        if queue["peak"] > queue["limit"]:
+            raise SystemExit("%(name)s: %(peak)d of %(limit)d" % queue)
+    shares = {queue["name"]: queue["peak"] / queue["limit"] for queue in queues if queue["peak"]}
+    return dict(sorted(shares.items(), key=lambda share: -share[1]))
+
+
+def measure_stopped(quick):
+    """One of two viewers stands still during floods: what the others and the host's memory notice, and how soon it
+    is current when it goes on."""
+    lines, rounds, out = (200_000 if quick else 2_000_000), (2 if quick else 4), {}
+    with World() as world:
+        host = world.share()
+        viewer, stopped = world.join(), world.join()
+        for window in (viewer, stopped):
+            world.spin(10, lambda: b"READY>" in window.text(), "the prompt at a viewer")
+        flood(world, host, lines, viewer)
+        for name, stands_still in (("all_run", False), ("one_stopped", True)):
+            if stands_still:
+                stopped.process.send_signal(signal.SIGSTOP)
+            begun, seconds, last_ms = memory(host.process.pid)["rss_mib"], [], []
+            for _ in range(rounds):
+                viewer.forget()
+                second, last = flood(world, host, lines, viewer)
+                seconds.append(second)
+                last_ms.append(last)
+            out["flood_s_" + name] = statistics.median(seconds)
+            out["flood_end_at_viewer_ms_" + name] = statistics.median(last_ms)
+            out["host_grew_mib_" + name] = memory(host.process.pid)["rss_mib"] - begun
+        # Glyphs that stood in no cell before, so that all of them are painted.
+        word = "".join(chr(0x4e00 + n) for n in random.sample(range(500), 8))
+        viewer.forget()
+        host.type("clear; echo %s''%s\r" % (word[:4], word[4:]))
+        world.spin(10, lambda: word.encode() in viewer.text(), "the word at the viewer")
+        stopped.forget()
+        begun = now()
+        stopped.process.send_signal(signal.SIGCONT)
+        stamp = world.spin(10, lambda: word.encode() in stopped.text(), "the word at who stood still")
+        out["current_after_continue_ms"] = (stamp - begun) * 1000
+        for name, share in list(queue_shares(world).items())[:5]:
+            out["queue_peak_percent_" + name] = share * 100
+    return out
+
+
 MEASURES = {"join": measure_join, "keys": measure_keys, "flood": measure_flood, "memory": measure_memory,
-            "idle": measure_idle}
+            "idle": measure_idle, "stopped": measure_stopped}
 
 
 def main():

@@ -26,6 +26,7 @@ pub mod membership;
 pub mod message;
 pub mod persist;
 pub mod presence;
+pub mod queues;
 pub mod replica;
 pub mod statement;
 pub mod sync;
@@ -65,6 +66,7 @@ use crate::engine::event::{ConnId, Ended, Event, Lane, NetEvent, StreamId};
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::joining::Joining;
 use crate::engine::member::Member;
+use crate::engine::queues::SharedGauges;
 use crate::engine::replica::{LoadError, Records};
 use crate::engine::terminal::emulator::Emulator;
 use crate::engine::terminal::redaction::Redacted;
@@ -139,6 +141,7 @@ pub struct Engine {
     listen: Vec<address::Addr>,
     changed: bool,
     version: u64,
+    gauges: SharedGauges,
 }
 
 impl Engine {
@@ -200,6 +203,7 @@ impl Engine {
             listen: Vec::new(),
             changed: true,
             version: 0,
+            gauges: SharedGauges::default(),
         };
         engine.start(&mut context);
         engine.settle(&mut context);
@@ -257,6 +261,11 @@ impl Engine {
             Phase::Member(member) => Some(&member.replica),
             Phase::Joining(_) | Phase::Over => None,
         }
+    }
+
+    /// How full this engine's bounded queues are; kept up to date by each event.
+    pub fn gauges(&self) -> SharedGauges {
+        Arc::clone(&self.gauges)
     }
 
     /// A new view if anything has changed since the last.
@@ -434,6 +443,7 @@ impl Engine {
             Timer::PresenceEnds => self.changed = true,
             Timer::MembershipEnds => self.membership_changed(context),
             Timer::Compare | Timer::Fetch => self.sync_due(context),
+            Timer::Judge => self.judge(context),
             Timer::Frame(terminal) => self.frame_due(terminal, context),
             Timer::Emulator(terminal) => self.emulator_due(terminal, context),
             Timer::Attach(terminal) => self.attach_due(terminal, context),
@@ -457,6 +467,7 @@ impl Engine {
             Phase::Member(member) => {
                 let connected = self.links.up().next().is_some();
                 member.arm(&mut self.timers, connected, context.now);
+                member.gauge(&self.gauges);
             }
             Phase::Over => {}
         }

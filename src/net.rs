@@ -27,6 +27,7 @@ mod addresses;
 mod convert;
 mod discovery;
 mod gate;
+mod gauges;
 mod gossip;
 mod inbox;
 mod lanes;
@@ -35,6 +36,7 @@ mod swarm;
 mod transport;
 
 pub use addresses::{Scope, everywhere};
+pub use gauges::NetQueues;
 pub use inbox::NetEvents;
 
 use gate::Gate;
@@ -177,6 +179,13 @@ impl NetHandle {
         }
     }
 
+    /// How full the network's bounded queues are, for whoever shows it.
+    pub fn queues(&self) -> NetQueues {
+        NetQueues {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
     fn dial(&self, peer: MemberId, addrs: Vec<Addr>) {
         if !self.try_ask(Request::Dial(peer, addrs)) {
             let reason = "the network is busy or has ended".to_owned();
@@ -189,7 +198,10 @@ impl NetHandle {
     /// False if the task has too much to do. Gossip is best effort, and topics are read from what is shared.
     fn try_ask(&self, request: Request) -> bool {
         let asked = self.requests.try_send(request);
+        let waiting = limits::NET_REQUESTS_MAX.saturating_sub(self.requests.capacity());
+        self.shared.gauges.requests.set(waiting);
         if let Err(error) = &asked {
+            self.shared.gauges.requests.drop_one();
             tracing::debug!(%error, "the network's task takes no more requests");
         }
         asked.is_ok()

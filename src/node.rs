@@ -12,6 +12,7 @@ pub mod start;
 mod committer;
 mod driver;
 mod entropy;
+mod gauges;
 mod terminals;
 
 pub use handle::{Handle, Screens};

@@ -286,6 +286,7 @@ fn the_api_describes_itself_and_answers_in_the_promised_shapes() {
         "/api/v1/terminals",
         "/api/v1/peers",
         "/api/v1/network",
+        "/api/v1/queues",
     ] {
         assert_eq!(ada.asks("GET", path, &nothing).0, 200, "{path}");
         assert!(

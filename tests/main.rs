@@ -22,6 +22,7 @@ mod errors;
 mod examples;
 mod full_screen;
 mod harness;
+mod load;
 mod share_and_join;
 mod stopped_and_restarted;
 mod tidy;

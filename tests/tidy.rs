@@ -317,3 +317,22 @@ fn the_readme_begins_with_the_two_commands() {
         assert!(first.contains(command), "{command}");
     }
 }
+
+#[test]
+fn limits_that_the_protocol_names_stand_in_the_file_of_limits() {
+    let limits = read("src/engine/limits.rs");
+    let protocol = read("docs/PROTOCOL.md");
+    let (_, table) = protocol.split_once("\n## Limits\n").unwrap();
+    let named: Vec<&str> = table
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+
+    assert!(named.len() > 60, "{named:?}");
+    for name in named {
+        let constant = format!("pub const {name}:");
+        assert!(limits.contains(&constant), "{name} is no limit");
+    }
+}

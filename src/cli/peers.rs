@@ -53,6 +53,7 @@ async fn gather(found: &Found) -> Result<Value, CliError> {
     let terminals = found.client.get("/api/v1/terminals").await?;
     let approvals = found.client.get("/api/v1/approvals").await?;
     let network = found.client.get("/api/v1/network").await?;
+    let queues = found.client.get("/api/v1/queues").await?;
     Ok(json!({
         "session": session,
         "network": network,
@@ -60,6 +61,7 @@ async fn gather(found: &Found) -> Result<Value, CliError> {
         "participants": items(&participants),
         "terminals": items(&terminals),
         "approvals": items(&approvals),
+        "queues": items(&queues),
     }))
 }
 

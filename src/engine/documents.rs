@@ -132,6 +132,11 @@ impl Documents {
         self.pool.wanted()
     }
 
+    /// Bytes of all changes that wait for what they build on.
+    pub fn held_bytes(&self) -> usize {
+        self.pool.bytes()
+    }
+
     /// The session's facts.
     pub fn session(&self) -> &SessionState {
         self.stored

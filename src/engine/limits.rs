@@ -44,6 +44,9 @@ pub const CANDIDATES_MAX: usize = 64;
 
 // --- catch-up ---
 
+/// Shortest pause between two judgements of what gossip brings: what comes in between is judged together.
+pub const JUDGE_INTERVAL: Duration = ms(16);
+
 /// After the last change of a burst, neighbours compare vectors.
 pub const COMPARE_AFTER: Duration = ms(150);
 /// An unanswered request for entries goes to somebody else.
@@ -94,8 +97,6 @@ pub const AWAY_AFTER: Duration = ms(600_000);
 
 /// Members of a session.
 pub const MEMBERS_MAX: usize = 1_024;
-/// Newcomers that wait for a person at one node.
-pub const WAITING_MAX: usize = 8;
 
 // --- screens ---
 
@@ -207,6 +208,8 @@ pub const INPUT_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 pub const PTY_QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the host's own person that wait for the PTY.
 pub const PERSON_INPUT_BYTES_MAX: usize = 256 * 1024;
+/// The same with the last piece, which is handed over whole: no piece is longer than what a person may have waiting.
+pub const PTY_GIVEN_BYTES_MAX: usize = PTY_QUEUE_BYTES_MAX + PERSON_INPUT_BYTES_MAX;
 /// Bytes of answers to terminal queries that wait for the PTY.
 pub const PTY_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// First wait before keys, requests and orders are sent again; it doubles each time.
@@ -315,6 +318,11 @@ pub const PTY_DRAIN_READS_MAX: usize = 64;
 
 // --- node ---
 
+/// Bytes that wait for the disk, with the messages that wait for them, before peers are no longer heard.
+pub const COMMIT_PAUSE_BYTES: usize = 16 * 1024 * 1024;
+/// The same with the largest outcome of one event: a whole membership, as statements and as logs.
+pub const COMMIT_QUEUE_BYTES_MAX: usize = COMMIT_PAUSE_BYTES + 2 * ADMISSION_WELCOME_BYTES_MAX;
+
 /// Turns that everything else may have while a terminal has something to say.
 pub const TURNS_BEFORE_OUTPUT_MAX: u32 = 16;
 
@@ -325,11 +333,11 @@ pub const SCREEN_ASK_BYTES_MAX: usize = 4 * 1024;
 /// Largest message on a screen stream from who has the screen: the largest frame, its stamp and signature.
 pub const SCREEN_MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1024;
 /// Bytes that may wait to be written on an admission stream; a whole membership log fits.
-pub const ADMISSION_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const ADMISSION_QUEUE_BYTES_MAX: usize = ADMISSION_WELCOME_BYTES_MAX + 1024 * 1024;
 /// Bytes that may wait to be written on a control stream.
 pub const CONTROL_QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes that may wait to be written on an input stream.
-pub const INPUT_QUEUE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes that may wait to be written on an input stream: two full windows, as what is not answered is said again.
+pub const INPUT_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that may wait to be written on a screen stream; its writer waits for room besides.
 pub const SCREEN_QUEUE_BYTES_MAX: usize = SCREEN_MESSAGE_BYTES_MAX + 1024 * 1024;
 /// Streams that a peer may have open on one connection, per lane.
@@ -342,10 +350,12 @@ pub const UNSEEN_STREAMS_MAX: usize = 64;
 pub const STREAM_BACKLOG_MESSAGES_MAX: usize = 32;
 /// Bytes of one stream that may wait for the engine before it is no longer read.
 pub const STREAM_BACKLOG_BYTES_MAX: usize = 256 * 1024;
-/// Bytes that a peer who connected to us may say before its key is a member's.
-pub const UNPROVEN_INBOUND_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes that a peer whom we dialled may say on a connection without a member's lanes.
-pub const UNPROVEN_OUTBOUND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same with the message that passed it: a stream is read until it is over its bound.
+pub const STREAM_HELD_BYTES_MAX: usize = STREAM_BACKLOG_BYTES_MAX + SCREEN_MESSAGE_BYTES_MAX;
+/// Bytes that a peer who connected to us may say before its key is a member's: all that it may show.
+pub const UNPROVEN_INBOUND_BYTES_MAX: usize = ADMISSION_SHOWN_BYTES_MAX + 1024 * 1024;
+/// Bytes that a peer whom we dialled may say on a connection without a member's lanes: a whole welcome.
+pub const UNPROVEN_OUTBOUND_BYTES_MAX: usize = ADMISSION_WELCOME_BYTES_MAX + 1024 * 1024;
 /// Inbound connections of strangers at once.
 pub const UNPROVEN_CONNECTIONS_MAX: usize = 32;
 /// Inbound connections of one stranger at once.
@@ -364,6 +374,9 @@ pub const CONNECTIONS_PER_MEMBER_MAX: usize = 8;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// Requests that may wait for the network's task.
 pub const NET_REQUESTS_MAX: usize = 1024;
+/// Facts of the node itself (addresses, discoveries, failed dials) that may wait for the engine; from half of it on
+/// discoveries are not repeated, and the rest comes at most once for each thing that the engine asked for.
+pub const NET_FACTS_MAX: usize = 2 * 1024;
 /// Largest gossip message.
 pub const GOSSIP_MESSAGE_BYTES_MAX: usize = 60 * 1024;
 /// Gossip messages accepted into the caches in a second, from all neighbours together.
@@ -468,11 +481,47 @@ pub const HELD_TOTAL_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Refused changes of a document whose hash is remembered, so that what builds on them is refused too.
 pub const REFUSED_REMEMBERED_MAX: usize = 4096;
 
+// --- relations ---
+
+// Connections: who is waited for lives long enough, and nobody is given up before he could have answered.
 const _: () = assert!(PEER_DEAD.as_millis() >= 3 * HEARTBEAT.as_millis());
-const _: () = assert!(
-    PRESENCES_PER_MESSAGE * (PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX + 128)
-        < CONTROL_MESSAGE_BYTES_MAX
-);
+const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
+const _: () = assert!(HELLO.as_millis() < PEER_DEAD.as_millis());
+const _: () = assert!(DIAL_COURTESY.as_millis() < HELLO.as_millis());
+const _: () = assert!(REDIAL_FIRST.as_millis() < REDIAL_LONGEST.as_millis());
+const _: () = assert!(UNPROVEN.as_millis() == ADMISSION_UNPROVEN_MS_MAX as u128);
+const _: () = assert!(APPROVAL.as_millis() == ADMISSION_APPROVAL_MS_MAX as u128);
+const _: () = assert!(UNPROVEN.as_millis() < APPROVAL.as_millis());
+const _: () = assert!(NEIGHBOURS >= 8 && NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
+const _: () = assert!(ADDRS_PER_PEER_MAX <= DIAL_ADDRESSES_MAX);
+const _: () = assert!(MDNS_ADDRESSES_PER_PEER_MAX <= DIAL_ADDRESSES_MAX);
+const _: () = assert!(ADDRS_PER_PEER_MAX <= TICKET_ADDRESSES_MAX);
+const _: () = assert!(UNPROVEN_CONNECTIONS_PER_PEER_MAX <= UNPROVEN_CONNECTIONS_PER_IP_MAX);
+const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX <= UNPROVEN_CONNECTIONS_MAX);
+const _: () = assert!(UNPROVEN_CONNECTIONS_MAX <= PENDING_CONNECTIONS_MAX);
+const _: () = assert!(PENDING_CONNECTIONS_MAX + UNPROVEN_CONNECTIONS_MAX < CONNECTIONS_MAX);
+const _: () = assert!(CONNECTIONS_PER_MEMBER_MAX * FULL_MESH_MEMBERS_MAX < CONNECTIONS_MAX);
+const _: () = assert!(APPROVALS_WAITING_MAX < UNPROVEN_CONNECTIONS_MAX);
+// An address and a comma in base32, 8 characters for 5 bytes.
+const _: () = assert!(TICKET_ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 1) * 8 / 5 < TICKET_BYTES_MAX);
+
+// Lanes: a message passes its lane, and what must be able to wait there fits.
+const _: () = assert!(ADMISSION_GREETING_BYTES_MAX <= ADMISSION_MESSAGE_BYTES_MAX);
+const _: () = assert!(ADMISSION_BATCH_BYTES < ADMISSION_MESSAGE_BYTES_MAX);
+const _: () = assert!(STATEMENT_BYTES_MAX < ADMISSION_MESSAGE_BYTES_MAX);
+const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_WELCOME_BYTES_MAX);
+const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < UNPROVEN_INBOUND_BYTES_MAX);
+const _: () = assert!(ADMISSION_WELCOME_BYTES_MAX < UNPROVEN_OUTBOUND_BYTES_MAX);
+const _: () = assert!(ADMISSION_WELCOME_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);
+const _: () = assert!(4 * CONTROL_MESSAGE_BYTES_MAX <= CONTROL_QUEUE_BYTES_MAX);
+const _: () = assert!(CONTROL_MESSAGE_BYTES_MAX <= STREAM_BACKLOG_BYTES_MAX);
+const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
+const _: () =
+    assert!(2 * INPUT_WINDOW_FRAMES_MAX * INPUT_MESSAGE_BYTES_MAX <= INPUT_QUEUE_BYTES_MAX);
+const _: () = assert!(SCREEN_ASK_BYTES_MAX < SCREEN_MESSAGE_BYTES_MAX);
+const _: () = assert!(SCREEN_MESSAGE_BYTES_MAX + SCREEN_UNACKED_BYTES_MAX < SCREEN_QUEUE_BYTES_MAX);
+const _: () = assert!(INBOUND_ADMISSION_STREAMS_MAX <= INBOUND_STREAMS_PER_LANE_MAX);
+
 // Strangers, those who let in and those who are asked to, leave room for every neighbour.
 const _: () = assert!(
     UNPROVEN_CONNECTIONS_MAX + CANDIDATES_MAX + FULL_MESH_MEMBERS_MAX * CONNECTIONS_PER_MEMBER_MAX
@@ -481,14 +530,64 @@ const _: () = assert!(
 const _: () = assert!(UNPROVEN_CONNECTIONS_PER_PEER_MAX <= UNPROVEN_CONNECTIONS_PER_IP_MAX);
 const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX < UNPROVEN_CONNECTIONS_MAX);
 const _: () = assert!(PENDING_CONNECTIONS_PER_IP_MAX < PENDING_CONNECTIONS_MAX);
+
+// Entries: what may be written can be sent, asked for and kept waiting.
+const _: () = assert!(CHANGE_BYTES_MAX < ENVELOPE_BODY_BYTES_MAX);
+const _: () = assert!(STATEMENT_BYTES_MAX < ENTRY_BYTES_MAX);
+const _: () = assert!(ENTRY_BYTES_MAX < FETCH_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(GIVEN_BYTES_PER_S <= GIVEN_BURST_BYTES);
 const _: () = assert!((FETCH_BYTES_MAX + ENTRY_BYTES_MAX) as u64 <= GIVEN_BYTES_PER_S);
+const _: () = assert!(ENTRY_BYTES_MAX <= LOG_POOL_BYTES_MAX);
+const _: () = assert!(LOG_POOL_BYTES_MAX <= LOG_POOLS_BYTES_MAX);
+const _: () = assert!(STATEMENT_BYTES_MAX <= PENDING_STATEMENTS_BYTES_MAX);
+const _: () = assert!(HELD_AUTHOR_BYTES_MAX <= HELD_TOTAL_BYTES_MAX);
+const _: () = assert!(CHANGE_BYTES_MAX <= HELD_AUTHOR_BYTES_MAX);
+const _: () = assert!(GOSSIP_WHOLE_BYTES_MAX < GOSSIP_MESSAGE_BYTES_MAX);
+const _: () =
+    assert!(PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX < GOSSIP_MESSAGE_BYTES_MAX);
+const _: () = assert!(GOSSIP_BACKLOG_MAX <= GOSSIP_UNJUDGED_MAX);
+const _: () = assert!(GOSSIP_PACKETS_PER_SECOND_MAX as usize <= GOSSIP_MESSAGES_PER_SECOND_MAX);
+const _: () = assert!(JUDGE_INTERVAL.as_millis() < COMPARE_AFTER.as_millis());
+const _: () = assert!(COMPARE_AFTER.as_millis() < FETCH_TIMEOUT.as_millis());
 const _: () = assert!(VECTOR_AGAIN.as_millis() < HEARTBEAT.as_millis());
+const _: () = assert!(CHAT_TEXT_BYTES_MAX < CHANGE_BYTES_MAX);
+const _: () = assert!(CHANGE_DEPENDENCIES_MAX >= DOCUMENT_MERGE_HEADS_MAX);
+
+// Presence: it outlives lost heartbeats, and a crash shows within ten seconds.
+const _: () = assert!(
+    PRESENCES_PER_MESSAGE * (PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX + 128)
+        < CONTROL_MESSAGE_BYTES_MAX
+);
 const _: () = assert!(PRESENCE_ANSWER_INTERVAL.as_millis() < PRESENCE_HEARTBEAT.as_millis());
-const _: () = assert!(FETCH_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
-const _: () = assert!(HELLO.as_millis() < UNPROVEN.as_millis());
-const _: () = assert!(NEIGHBOURS <= FULL_MESH_MEMBERS_MAX);
-const _: () = assert!(INPUT_FRAME_BYTES_MAX < INPUT_MESSAGE_BYTES_MAX);
-const _: () = assert!(SCREEN_MESSAGE_BYTES_MAX < SCREEN_QUEUE_BYTES_MAX);
+const _: () = assert!(PRESENCE_INTERVAL.as_millis() < PRESENCE_HEARTBEAT.as_millis());
+const _: () = assert!(
+    PRESENCE_HEARTBEAT.as_millis() * PRESENCE_HEARTBEATS_TO_LIVE as u128 <= 10_000
+        && PRESENCE_HEARTBEATS_TO_LIVE >= 3
+);
+const _: () = assert!(IDLE_AFTER.as_millis() < AWAY_AFTER.as_millis());
+
+// Keys: what is let in at one place is let in at the next.
 const _: () = assert!(PERSON_INPUT_BYTES_MAX > PTY_QUEUE_BYTES_MAX);
-const _: () = assert!(ADMISSION_SHOWN_BYTES_MAX < ADMISSION_QUEUE_BYTES_MAX);
+const _: () = assert!(PTY_GIVEN_BYTES_MAX <= PTY_INPUT_BYTES_MAX);
+const _: () = assert!(INPUT_WINDOW_BYTES_MAX <= INPUT_BUFFER_BYTES_MAX);
+const _: () = assert!(INPUT_BURST_BYTES >= INPUT_RATE_BYTES_PER_S);
+const _: () = assert!(EMULATOR_REPLY_BYTES_MAX <= PTY_ANSWER_BYTES_MAX);
+const _: () = assert!(LEASE_S_MIN < LEASE_AUTO_S && LEASE_AUTO_S < LEASE_DEFAULT_S);
+const _: () = assert!(LEASE_DEFAULT_S < LEASE_S_MAX);
+const _: () = assert!(INPUT_RETRY_MS < INPUT_RETRY_MS_MAX);
+// A connection that is cut is noticed and made anew before its lease is given up.
+const _: () = assert!(PEER_DEAD.as_millis() < LEASE_ORPHAN_S as u128 * 1_000);
+
+// Screens: the largest one, each cell a full cluster in a style of its own, fits a frame.
+const _: () = assert!(SCREEN_CELLS_MAX * (CELL_CLUSTER_BYTES_MAX + 20) <= FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX < SCREEN_MESSAGE_BYTES_MAX);
+const _: () = assert!(FRAME_INTERVAL.as_millis() < FRAME_INTERVAL_BEHIND.as_millis());
+const _: () = assert!(FRAME_INTERVAL_BEHIND.as_millis() < EMULATOR_SYNC.as_millis());
+const _: () = assert!(EMULATOR_SYNC.as_millis() < PICTURE_STALE.as_millis());
+const _: () = assert!(ATTACH_RETRY.as_millis() < PICTURE_STALE.as_millis());
+const _: () = assert!(SCREEN_COLS_MAX as u64 == DOCUMENT_TERMINAL_COLS_MAX);
+const _: () = assert!(SCREEN_ROWS_MAX as u64 == DOCUMENT_TERMINAL_ROWS_MAX);
+const _: () = assert!(MEMBER_TERMINALS_CLOSED_KEPT < MEMBER_TERMINALS_MAX);
+// Eight children each, eight members on the way: everybody a session may have is reached.
+const _: () = assert!(SCREEN_CHILDREN_MAX.pow(4) > MEMBERS_MAX && PRESENCE_ROUTE_MEMBERS_MAX >= 4);

@@ -24,6 +24,7 @@ use crate::engine::membership::NewSession as NewMembership;
 use crate::engine::message::{SignedAddresses, SignedInstance};
 use crate::engine::persist::{Key, Table};
 use crate::engine::presence::Board;
+use crate::engine::queues::EngineGauges;
 use crate::engine::replica::{
     LoadError, News, OwnInvite, Planted, Profile, Records, Replica, Secrets, Taken,
 };
@@ -149,6 +150,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) pings: BTreeMap<u64, (ConnId, Mono)>,
     pub(in crate::engine) ping_number: u64,
     pub(in crate::engine) presence_told: Mono,
+    /// When what gossip brought was last judged.
+    pub(in crate::engine) judged: Mono,
     /// What was last told of each member's presence.
     pub(in crate::engine) shown: BTreeMap<MemberId, Shown>,
     pub(in crate::engine) bugs: Bugs,
@@ -367,6 +370,7 @@ impl Member {
             ending: None,
             pings: BTreeMap::new(),
             ping_number: 0,
+            judged: Mono(0),
             presence_told: Mono(0),
             shown: BTreeMap::new(),
             bugs,
@@ -639,6 +643,15 @@ impl Member {
         timers.arm(Timer::Request, promises.map(|promise| promise.until).min());
         timers.arm(Timer::Stop, self.ending.as_ref().map(|ending| ending.at));
         self.terminals.arm(timers);
+    }
+
+    /// Tells how full this member's bounded queues are.
+    pub(in crate::engine) fn gauge(&self, gauges: &EngineGauges) {
+        self.terminals.gauge(gauges);
+        gauges.log_pools.set(self.replica.logs().pooled_bytes());
+        gauges.held.set(self.replica.documents().held_bytes());
+        gauges.statements.set(self.replica.membership().pending());
+        gauges.approvals.set(self.waiting.len());
     }
 }
 

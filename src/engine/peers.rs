@@ -17,8 +17,8 @@ use crate::engine::event::{ConnId, Ended, Lane, Path, Source, StreamId};
 use crate::engine::identity::hash;
 use crate::engine::ids::{Hash, MemberId, SessionId, TopicId};
 use crate::engine::limits::{
-    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, MEMBERS_MAX,
-    NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
+    ADDRESS_CHANGES_PER_MINUTE_MAX, ADDRESSES_PER_MESSAGE, FULL_MESH_MEMBERS_MAX, JUDGE_INTERVAL,
+    MEMBERS_MAX, NEIGHBOURS, PRESENCE_ANSWER_INTERVAL, PRESENCE_HEARTBEAT, PRESENCES_PER_MESSAGE,
     PROTOCOL_VERSION,
 };
 use crate::engine::log::Entry;
@@ -30,6 +30,7 @@ use crate::engine::persist::{Key, Table};
 use crate::engine::replica::Taken;
 use crate::engine::sync::{SyncOutput, digest};
 use crate::engine::time::Mono;
+use crate::engine::timers::Timer;
 use crate::engine::view::{ApprovalView, What};
 use crate::engine::{Engine, Phase, Use};
 
@@ -619,11 +620,11 @@ impl Engine {
             }
         };
         let mut taken = Taken::default();
+        let batch = &mut context.out.persist;
         for entry in &entries {
-            member
-                .replica
-                .take(entry, &mut taken, &mut context.out.persist);
+            member.replica.take(entry, &mut taken, batch);
         }
+        member.replica.judge(&mut taken, batch);
         if let Some(reason) = &taken.invalid {
             tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
         }
@@ -702,6 +703,7 @@ impl Engine {
                 .replica
                 .take_body(&hash, body, &mut taken, &mut context.out.persist);
         }
+        member.replica.judge(&mut taken, &mut context.out.persist);
         member.absorb_received(taken, context);
     }
 
@@ -917,6 +919,7 @@ impl Engine {
             .replica
             .take(data, &mut taken, &mut context.out.persist);
         let mut out = Vec::new();
+        let news = taken.changed;
         for author in &taken.gaps {
             member
                 .sync
@@ -932,9 +935,41 @@ impl Engine {
             (None, true) => Verdict::Accept,
             (None, false) => Verdict::Ignore,
         };
-        member.absorb_received(taken, context);
+        // What faces show of it changes when it is judged.
+        if news {
+            member.sync.changed(context.now.mono);
+        }
+        context.news.extend(taken.news);
         self.synced(out, context);
+        if news {
+            self.judge_soon(context);
+        }
         verdict
+    }
+
+    /// Judges what gossip brought: at once after a pause, else together with what comes until a short time is over.
+    fn judge_soon(&mut self, context: &mut Context<'_>) {
+        let now = context.now.mono;
+        if let Phase::Member(member) = &mut self.phase
+            && now < member.judged + JUDGE_INTERVAL
+        {
+            self.timers
+                .set_earliest(Timer::Judge, member.judged + JUDGE_INTERVAL);
+        } else {
+            self.judge(context);
+        }
+    }
+
+    /// Judges what was taken and not judged so far.
+    pub(in crate::engine) fn judge(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        member.judged = context.now.mono;
+        let mut taken = Taken::default();
+        member.replica.judge(&mut taken, &mut context.out.persist);
+        context.changed = true;
+        member.absorb_received(taken, context);
     }
 
     /// Gives an input to an admission on a member's side and does what it asks.
@@ -1369,6 +1404,31 @@ mod tests {
 
         assert_eq!(chosen.len(), 11);
         assert!(!chosen.contains(&MemberId([3; 32])));
+    }
+
+    #[test]
+    fn of_a_burst_of_gossip_the_first_counts_at_once_and_the_rest_together() {
+        let mut stage = Stage::with(&[Role::Editor]);
+        let said = |stage: &mut Stage| stage.member(HERE).replica.documents().timeline().len();
+        let mut known = Vec::new();
+
+        for number in 0..4 {
+            let post = Command::PostMessage {
+                text: format!("message {number}"),
+                reply: None,
+                mentions: Vec::new(),
+                anchor: None,
+            };
+            stage.command(THERE, post).unwrap();
+            known.push(said(&mut stage));
+        }
+        assert_eq!(known, [1, 1, 1, 1], "all are kept, and one is judged");
+        let vectors = [HERE, THERE].map(|node| stage.member(node).replica.vector());
+        assert_eq!(vectors[0], vectors[1]);
+
+        stage.run(JUDGE_INTERVAL);
+        assert_eq!(said(&mut stage), 4);
+        assert_eq!(stage.view(HERE).messages_total, 4);
     }
 
     #[test]

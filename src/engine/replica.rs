@@ -325,12 +325,18 @@ impl Replica {
             .collect()
     }
 
-    /// Takes an entry from a peer.
+    /// Takes an entry from a peer: it is checked, chained and kept. What it says counts from the next
+    /// [`Self::judge`] on, which costs little more for many entries than for one.
     pub fn take(&mut self, bytes: &[u8], taken: &mut Taken, batch: &mut Batch) {
         match self.decode(bytes) {
-            Ok(entry) => self.insert(entry, taken, batch),
+            Ok(entry) => self.place(entry, taken, batch),
             Err(reason) => taken.invalid = Some(reason),
         }
+    }
+
+    /// Judges, in each log, what was not judged so far.
+    pub fn judge(&mut self, taken: &mut Taken, batch: &mut Batch) {
+        self.judge_all(taken, batch);
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Entry, String> {
@@ -346,8 +352,13 @@ impl Replica {
         *author == self.membership.root() || self.membership.member(author).is_some()
     }
 
-    /// Takes an entry whose signature is good.
+    /// Takes an entry whose signature is good, and judges it.
     pub fn insert(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
+        self.place(entry, taken, batch);
+        self.judge_all(taken, batch);
+    }
+
+    fn place(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
         let author = entry.member();
         if let Entry::Statement(statement) = &entry {
             self.learn(statement.as_ref(), taken, batch);
@@ -363,13 +374,11 @@ impl Replica {
                     self.keep(entry, batch);
                     taken.fresh.push(entry.encode());
                 }
-                self.judge_all(taken, batch);
                 self.follow_own_log(author);
             }
             Inserted::Completed(entry) => {
                 taken.changed = true;
                 self.keep(&entry, batch);
-                self.judge_all(taken, batch);
             }
             Inserted::Duplicate => {}
             Inserted::Gap { .. } => {
@@ -446,7 +455,7 @@ impl Replica {
         }
     }
 
-    /// Attaches the body of an envelope of which only the header is here.
+    /// Attaches the body of an envelope of which only the header is here; it counts as what was taken does.
     pub fn take_body(
         &mut self,
         envelope: &Hash,
@@ -458,7 +467,7 @@ impl Replica {
             return;
         };
         if envelope.body().is_none() && envelope.attach_body(body).is_ok() {
-            self.insert(Entry::Envelope(envelope), taken, batch);
+            self.place(Entry::Envelope(envelope), taken, batch);
         }
     }
 
@@ -612,7 +621,7 @@ impl Replica {
 
     /// Gives changes to their document and notes what came of it.
     fn give(&mut self, name: DocumentName, changes: Vec<Incoming>, taken: &mut Taken) {
-        let before = self.messages_from(&name).len();
+        let before = self.messages_from(&name).count();
         let settled = match self.documents.receive(&name, changes) {
             Ok(settled) => settled,
             Err(fault) => {
@@ -662,21 +671,22 @@ impl Replica {
         }
     }
 
-    /// The messages of a chat document and of the one after it, which may begin when this one is full.
-    fn messages_from(&self, name: &DocumentName) -> Vec<Arc<ChatMessage>> {
-        let DocumentName::Chat { owner, index } = *name else {
-            return Vec::new();
+    /// The messages of a chat document and of the one after it, which may begin when this one is full; none of
+    /// other documents.
+    fn messages_from(&self, name: &DocumentName) -> impl Iterator<Item = &Arc<ChatMessage>> {
+        let names = match *name {
+            DocumentName::Chat { owner, index } => {
+                let index = index.saturating_add(1);
+                Some([*name, DocumentName::Chat { owner, index }])
+            }
+            DocumentName::Session | DocumentName::Member { .. } | DocumentName::Presence { .. } => {
+                None
+            }
         };
-        let next = DocumentName::Chat {
-            owner,
-            index: index.saturating_add(1),
-        };
-        let of = |name| {
-            self.documents
-                .document(&name)
-                .map_or(&[][..], Document::messages)
-        };
-        of(*name).iter().chain(of(next)).cloned().collect()
+        let documents = names.into_iter().flatten();
+        documents
+            .filter_map(|name| self.documents.document(&name))
+            .flat_map(Document::messages)
     }
 
     fn announce(&self, name: DocumentName, messages_before: usize, taken: &mut Taken) {
@@ -684,7 +694,8 @@ impl Replica {
             DocumentName::Session => taken.news.push(News::Session),
             DocumentName::Member { owner } => taken.news.push(News::Member(owner)),
             DocumentName::Chat { .. } => {
-                let new = self.messages_from(&name).split_off(messages_before);
+                let new = self.messages_from(&name).skip(messages_before);
+                let new = new.cloned().collect();
                 taken.news.push(News::Messages(new));
             }
             DocumentName::Presence { .. } => {}

@@ -13,6 +13,7 @@ use crate::engine::effect::NetEffect;
 use crate::engine::event::{ConnId, StreamId};
 use crate::engine::hosted::Hosted;
 use crate::engine::ids::{MemberId, TerminalId};
+use crate::engine::queues::EngineGauges;
 use crate::engine::replica::Replica;
 use crate::engine::terminal::frame::{Frame, ScreenStamp, ScreenUpdate};
 use crate::engine::terminal::redaction::Redacted;
@@ -117,6 +118,26 @@ impl Pictures {
 }
 
 impl Terminals {
+    /// Tells how full the queues of the terminals are; of several the fullest counts.
+    pub(in crate::engine) fn gauge(&self, gauges: &EngineGauges) {
+        let (mut lease, mut person, mut given, mut typed, mut unacked) = (0, 0, 0, 0, 0);
+        for hosted in self.hosted.values() {
+            lease = hosted.lease.lease_bytes().max(lease);
+            person = hosted.lease.person_bytes().max(person);
+            given = hosted.lease.given_bytes().max(given);
+            unacked = hosted.server.most_under_way().max(unacked);
+        }
+        for viewed in self.viewed.values() {
+            typed = viewed.sender.buffered().max(typed);
+            unacked = viewed.server.most_under_way().max(unacked);
+        }
+        gauges.lease_input.set(lease);
+        gauges.person_input.set(person);
+        gauges.given.set(given);
+        gauges.typed.set(typed);
+        gauges.unacked.set(unacked);
+    }
+
     pub(in crate::engine) fn screens_if_changed(
         &mut self,
     ) -> Option<BTreeMap<TerminalId, Arc<Redacted<Screen>>>> {

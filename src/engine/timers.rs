@@ -28,6 +28,8 @@ pub enum Timer {
     Compare,
     /// A request for entries was not answered.
     Fetch,
+    /// What gossip brought is judged.
+    Judge,
     /// A frame of a local terminal is due.
     Frame(TerminalId),
     /// The emulator of a local terminal wants to be woken (synchronized update).

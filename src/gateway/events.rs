@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::engine::ids::{MemberId, SessionId, TerminalId};
+use crate::engine::queues::{Gauge, Queue};
 use crate::engine::view::{LeaseEnding, View, What};
 use crate::node::Handle;
 use crate::node::handle::NumberedEvent;
@@ -28,6 +29,8 @@ pub struct Hub {
     ring: Mutex<Ring>,
     /// Begins every event's id, so that ids of two processes differ.
     prefix: String,
+    kept: Gauge,
+    behind: Gauge,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,15 @@ impl Hub {
         Self {
             ring: Mutex::new(ring),
             prefix: format!("{:x}", started.0.0),
+            kept: Gauge::items("api_events_kept", KEPT_MAX),
+            behind: Gauge::items("api_events", BEHIND_MAX),
         }
+    }
+
+    /// How full the queues of the events are: what is kept for readers that come back, and how far the slowest
+    /// reader is behind.
+    pub fn queues(&self) -> [Queue; 2] {
+        [self.kept.read(), self.behind.read()]
     }
 
     /// Takes in what the node tells until it stops.
@@ -139,9 +150,11 @@ impl Hub {
         if let Some(seq) = envelope.seq {
             ring.newest = seq;
             ring.keep(seq, &envelope);
+            self.kept.set(ring.kept.len());
         }
         if let Some(live) = &ring.live {
             let _nobody_listens = live.send(envelope);
+            self.behind.set(live.len());
         }
     }
 

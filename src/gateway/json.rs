@@ -18,6 +18,7 @@ use crate::engine::command::{
 use crate::engine::error::Code;
 use crate::engine::event::{ExitStatus, Path};
 use crate::engine::ids::{InviteId, MemberId, SessionId, TerminalId};
+use crate::engine::queues::{self, Unit};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::Wall;
 use crate::engine::view::{
@@ -375,6 +376,23 @@ pub struct Network {
     pub listen: Vec<String>,
     /// Connected peers.
     pub peers: usize,
+}
+
+/// One bounded queue of the node (`GET /api/v1/queues`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Its name, stable.
+    pub name: String,
+    /// What the numbers count.
+    pub unit: Unit,
+    /// What waits now; of queues that exist several times, in the fullest.
+    pub now: u64,
+    /// The most that has waited since the node's start.
+    pub peak: u64,
+    /// The most that may wait.
+    pub limit: u64,
+    /// How often something found no room.
+    pub dropped: u64,
 }
 
 /// `GET /health`.
@@ -918,6 +936,19 @@ impl Peer {
             rtt: peer.rtt.map(millis),
             lacks: peer.lacks,
             we_lack: peer.we_lack,
+        }
+    }
+}
+
+impl From<queues::Queue> for Queue {
+    fn from(queue: queues::Queue) -> Self {
+        Self {
+            name: queue.name.to_owned(),
+            unit: queue.unit,
+            now: queue.now,
+            peak: queue.peak,
+            limit: queue.limit,
+            dropped: queue.dropped,
         }
     }
 }

@@ -12,7 +12,7 @@ type Route = (
     &'static str,
 );
 
-const ROUTES: [Route; 30] = [
+const ROUTES: [Route; 31] = [
     (
         "get",
         "/health",
@@ -203,6 +203,13 @@ const ROUTES: [Route; 30] = [
         "How the node is connected",
         None,
         "Network",
+    ),
+    (
+        "get",
+        "/api/v1/queues",
+        "The node's bounded queues: what waits, the most that has waited, the limit",
+        None,
+        "Queue list",
     ),
     (
         "get",

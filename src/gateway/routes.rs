@@ -34,8 +34,8 @@ use crate::node::folder::Folders;
 use super::events::Hub;
 use super::json::{
     Approval, Control, ControlOrder, Done, Health, Input, Invite, Message, Network, NewInvite,
-    NewMessage, Participant, Peer, Presence, PresenceChange, Problem, Session, SessionChange, Span,
-    Terminal, TicketFacts, TicketText, Time, Typed,
+    NewMessage, Participant, Peer, Presence, PresenceChange, Problem, Queue, Session,
+    SessionChange, Span, Terminal, TicketFacts, TicketText, Time, Typed,
 };
 use super::{client, openapi, resolve, screen, stream};
 
@@ -100,6 +100,7 @@ fn api() -> Router<Arc<Context>> {
         .route("/terminals/{terminal}/input", post(input))
         .route("/peers", get(peers))
         .route("/network", get(network))
+        .route("/queues", get(queues))
         .route("/events", get(stream::events))
 }
 
@@ -126,6 +127,18 @@ async fn peers(State(context): Shared) -> Response {
 
 async fn network(State(context): Shared) -> Json<Network> {
     Json((&*context.handle.view()).into())
+}
+
+async fn queues(State(context): Shared) -> Response {
+    let own = context.hub.queues();
+    list(
+        context
+            .handle
+            .queues()
+            .into_iter()
+            .chain(own)
+            .map(Queue::from),
+    )
 }
 
 // --- the session ---

@@ -205,7 +205,7 @@ pub(super) mod tests {
             let (member, session) = (view.me, view.session.id);
             let socket = folders.bind_socket(member).unwrap();
             let registration = folders.register(record(folders, session, member, kind, &socket));
-            let (handle, mut source) = Handle::new(view);
+            let (handle, mut source) = Handle::new(view, Arc::default(), None);
             let (told, commands) = mpsc::unbounded_channel();
             tokio::spawn(async move {
                 while let Some(asked) = source.asked.recv().await {

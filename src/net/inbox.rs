@@ -213,6 +213,11 @@ impl InFlight {
         self.messages.load(Ordering::Acquire)
     }
 
+    /// Their bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// Whether a stream may add a message. If not, its connection is woken once it may.
     pub(crate) fn has_room(&self) -> bool {
         if self.below_limit() {

@@ -122,6 +122,9 @@ impl LaneHandler {
         let full = of_lane.count() >= limits_of(lane).streams;
         let unseen = self.connection.unseen.messages() >= limits::UNSEEN_STREAMS_MAX;
         if full || unseen || self.is_leaving() {
+            if unseen {
+                self.shared.gauges.unseen.drop_one();
+            }
             return; // dropping it resets it
         }
         let (stream, outbox) = self.shared.accept(&self.connection, lane);
@@ -131,6 +134,8 @@ impl LaneHandler {
             lane,
         };
         let credit = self.connection.unseen.take(0);
+        let unseen = self.connection.unseen.messages();
+        self.shared.gauges.unseen.reach(unseen);
         self.shared
             .inbox
             .put(self.connection.line(), event, Some(credit));
@@ -219,7 +224,7 @@ impl LaneHandler {
     }
 
     fn add(&mut self, stream: StreamId, lane: Lane, io: Stream, outbox: Arc<Outbox>) {
-        let mut added = LaneStream::new(lane, io, outbox, &self.connection);
+        let mut added = LaneStream::new(lane, io, outbox);
         added.longest = longest_from_peer(lane, stream);
         added.leaving = self.is_leaving();
         self.streams.insert(stream, added);
@@ -359,16 +364,16 @@ enum Ending {
 }
 
 impl LaneStream {
-    fn new(lane: Lane, io: Stream, outbox: Arc<Outbox>, connection: &Connection) -> Self {
+    fn new(lane: Lane, io: Stream, outbox: Arc<Outbox>) -> Self {
         Self {
             lane,
             longest: limits_of(lane).message,
             io,
+            backlog: Arc::clone(&outbox.backlog),
             outbox,
             out: Vec::new(),
             written: 0,
             flushing: false,
-            backlog: InFlight::new(&connection.wake),
             deframer: Deframer::default(),
             rest: Vec::new(),
             leaving: false,
@@ -496,6 +501,9 @@ impl LaneStream {
                 .map_err(|TooLarge| Ended::TooLarge)?;
             if let Some(message) = message {
                 let credit = self.backlog.take(message.len());
+                let gauges = &link.shared.gauges;
+                gauges.backlog.reach(self.backlog.messages());
+                gauges.backlog_bytes.reach(self.backlog.bytes());
                 let event = NetEvent::StreamReceived {
                     stream: link.id,
                     message,

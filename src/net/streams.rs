@@ -14,6 +14,7 @@ use crate::engine::address::Network;
 use crate::engine::event::{ConnId, Ended, Lane, NetEvent, StreamId};
 use crate::engine::ids::{MemberId, TopicId};
 use crate::engine::limits;
+use crate::net::gauges::{Fullest, Gauges};
 use crate::net::inbox::{InFlight, Inbox, Line};
 
 /// Takes a lock whatever happened to its last holder: no holder leaves a value half changed.
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) topics: Mutex<BTreeSet<TopicId>>,
     /// Networks of our interfaces.
     pub(crate) networks: Mutex<Vec<Network>>,
+    /// How full the queues are.
+    pub(crate) gauges: Arc<Gauges>,
     connections: Mutex<BTreeMap<ConnId, Arc<Connection>>>,
     streams: Mutex<BTreeMap<StreamId, Writer>>,
     last_connection: AtomicU64,
@@ -147,6 +150,9 @@ pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     /// Whether a report of readiness waits for the engine.
     pub(crate) ready: Arc<InFlight>,
+    /// What the peer said on the stream and waits for the engine.
+    pub(crate) backlog: Arc<InFlight>,
+    gauges: Arc<Gauges>,
 }
 
 #[derive(Default)]
@@ -178,11 +184,13 @@ pub(crate) enum Next {
 }
 
 impl Outbox {
-    fn new(lane: Lane, wake: &Arc<AtomicWaker>) -> Arc<Self> {
+    fn new(lane: Lane, wake: &Arc<AtomicWaker>, gauges: &Arc<Gauges>) -> Arc<Self> {
         Arc::new(Self {
             lane,
             queue: Mutex::default(),
             ready: InFlight::new(wake),
+            backlog: InFlight::new(wake),
+            gauges: Arc::clone(gauges),
         })
     }
 
@@ -195,9 +203,11 @@ impl Outbox {
         } else if queue.bytes + message.len() > bounds.queue {
             let reason = format!("the peer is {} bytes behind", queue.bytes);
             queue.end = Some(End::Break(Ended::Failed(reason)));
+            self.gauges.out(self.lane).drop_one();
         } else {
             queue.bytes += message.len();
             queue.messages.push_back(message);
+            self.gauges.out(self.lane).reach(queue.bytes);
         }
     }
 
@@ -319,10 +329,36 @@ impl Shared {
     }
 
     fn register(&self, connection: &Arc<Connection>, stream: StreamId, lane: Lane) -> Arc<Outbox> {
-        let outbox = Outbox::new(lane, &connection.wake);
+        let outbox = Outbox::new(lane, &connection.wake, &self.gauges);
         let entry = (Arc::clone(connection), Arc::clone(&outbox));
         lock(&self.streams).insert(stream, entry);
         outbox
+    }
+
+    /// What the fullest stream of each lane, and the fullest connection, hold now.
+    pub(crate) fn fullest(&self) -> Fullest {
+        let count = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
+        let mut found = Fullest::default();
+        let outboxes: Vec<Arc<Outbox>> = lock(&self.streams)
+            .values()
+            .map(|(_, outbox)| Arc::clone(outbox))
+            .collect();
+        for outbox in outboxes {
+            let [admission, control, input, screen] = &mut found.out;
+            let out = match outbox.lane {
+                Lane::Admission => admission,
+                Lane::Control => control,
+                Lane::Input => input,
+                Lane::Screen => screen,
+            };
+            *out = count(lock(&outbox.queue).bytes).max(*out);
+            found.backlog = count(outbox.backlog.messages()).max(found.backlog);
+            found.backlog_bytes = count(outbox.backlog.bytes()).max(found.backlog_bytes);
+        }
+        for connection in lock(&self.connections).values() {
+            found.unseen = count(connection.unseen.messages()).max(found.unseen);
+        }
+        found
     }
 
     /// Forgets a stream.

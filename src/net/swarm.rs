@@ -117,7 +117,10 @@ impl Driver {
                 biased;
                 request = self.requests.recv() => match request {
                     Some(Request::Shutdown) | None => break,
-                    Some(request) => self.handle(request),
+                    Some(request) => {
+                        self.shared.gauges.requests.set(self.requests.len());
+                        self.handle(request);
+                    }
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 _ = self.second.tick() => self.on_second(),
@@ -156,6 +159,19 @@ impl Driver {
 
     fn report(&self, event: NetEvent) {
         self.shared.inbox.put(Line::Node, event, None);
+        let waiting = self.shared.inbox.waiting(Line::Node);
+        self.shared.gauges.facts.set(waiting);
+    }
+
+    /// Tells who is near, unless the engine is behind with what it was told before: it is told again.
+    fn report_neighbours(&self, events: Vec<NetEvent>) {
+        for event in events {
+            if self.shared.inbox.waiting(Line::Node) < limits::NET_FACTS_MAX / 2 {
+                self.report(event);
+            } else {
+                self.shared.gauges.facts.drop_one();
+            }
+        }
     }
 
     fn dial(&mut self, member: MemberId, addrs: &[Addr]) {
@@ -207,7 +223,9 @@ impl Driver {
             self.unsent.push_back(Unsent { topic, data, until });
             if self.unsent.len() > limits::GOSSIP_UNSENT_MAX {
                 self.unsent.pop_front();
+                self.shared.gauges.unsent.drop_one();
             }
+            self.shared.gauges.unsent.set(self.unsent.len());
         }
     }
 
@@ -215,6 +233,7 @@ impl Driver {
         let Some((name, from)) = self.unjudged.remove(&id) else {
             return;
         };
+        self.shared.gauges.unjudged.set(self.unjudged.len());
         let verdict = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Ignore => MessageAcceptance::Ignore,
@@ -229,10 +248,12 @@ impl Driver {
         let now = self.seconds;
         self.unsent.retain(|unsent| unsent.until > now);
         if self.seconds.is_multiple_of(REPEAT_SECONDS) {
-            for event in self.neighbours.all() {
-                self.report(event);
-            }
+            self.report_neighbours(self.neighbours.all());
         }
+        let gauges = &self.shared.gauges;
+        gauges.gossip.set(self.shared.inbox.waiting(Line::Gossip));
+        gauges.facts.set(self.shared.inbox.waiting(Line::Node));
+        gauges.unsent.set(self.unsent.len());
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<GateEvent>) {
@@ -307,9 +328,8 @@ impl Driver {
             GateEvent::Subscribed(topic) => self.resend(&topic),
             GateEvent::Observed { by, at } => self.on_observed(by, &at),
             GateEvent::Mdns(event) => {
-                for event in self.neighbours.update(event) {
-                    self.report(event);
-                }
+                let events = self.neighbours.update(event);
+                self.report_neighbours(events);
             }
         }
     }
@@ -329,7 +349,11 @@ impl Driver {
     }
 
     fn on_gossip(&mut self, name: MessageId, from: PeerId, topic: &TopicHash, data: Vec<u8>) {
-        let full = self.shared.inbox.waiting(Line::Gossip) >= limits::GOSSIP_BACKLOG_MAX;
+        let waiting = self.shared.inbox.waiting(Line::Gossip);
+        let full = waiting >= limits::GOSSIP_BACKLOG_MAX;
+        if full {
+            self.shared.gauges.gossip.drop_one();
+        }
         let (Some(member), Some(topic), false) = (to_member(&from), from_topic(topic), full) else {
             let gate = self.swarm.behaviour_mut();
             return gate.judge(&name, &from, MessageAcceptance::Ignore);
@@ -339,7 +363,10 @@ impl Driver {
         self.unjudged.insert(id, (name, from));
         if self.unjudged.len() > limits::GOSSIP_UNJUDGED_MAX {
             self.unjudged.pop_first();
+            self.shared.gauges.unjudged.drop_one();
         }
+        self.shared.gauges.unjudged.set(self.unjudged.len());
+        self.shared.gauges.gossip.set(waiting + 1);
         let event = NetEvent::Gossip {
             id,
             from: member,

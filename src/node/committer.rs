@@ -1,10 +1,14 @@
 //! The disk's side of *handle → persist → perform*: one worker commits batches; outcomes that come while it
 //! works are gathered into the next transaction, and their effects wait with them.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
-use crate::engine::effect::{Effect, Outcome};
+use crate::engine::effect::{Effect, NetEffect, Outcome};
+use crate::engine::limits::COMMIT_PAUSE_BYTES;
 use crate::engine::persist::{Batch, Durability};
+use crate::node::gauges::NodeGauges;
 use crate::store::{Store, StoreError};
 
 /// Opens the store, in the worker.
@@ -17,13 +21,17 @@ pub(crate) struct Committer {
     done: mpsc::Receiver<Result<(), StoreError>>,
     under_way: Option<Vec<Effect>>,
     queued: Option<(Batch, Vec<Effect>)>,
+    /// Bytes of what is under way, and of what is queued.
+    under_way_bytes: usize,
+    queued_bytes: usize,
     failed: bool,
+    gauges: Arc<NodeGauges>,
 }
 
 impl Committer {
     /// Starts the worker that opens the store and owns it. Opening a new store takes the disk a while, which
     /// nothing but the first commit waits for.
-    pub(crate) fn start(open: OpenStore) -> Self {
+    pub(crate) fn start(open: OpenStore, gauges: Arc<NodeGauges>) -> Self {
         let (work, mut todo) = mpsc::channel::<Batch>(1);
         let (told, done) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
@@ -43,7 +51,10 @@ impl Committer {
             done,
             under_way: None,
             queued: None,
+            under_way_bytes: 0,
+            queued_bytes: 0,
             failed: false,
+            gauges,
         }
     }
 
@@ -60,18 +71,23 @@ impl Committer {
             now.extend(effects.into_iter().filter_map(refused));
             return now;
         }
+        let bytes = persist.bytes() + effects.iter().map(weight).sum::<usize>();
         if !persist.is_empty() {
+            self.queued_bytes += bytes;
             let (batch, waiting) = self.queued.get_or_insert_default();
             batch.append(persist);
             waiting.extend(effects);
             self.submit();
         } else if let Some((_, waiting)) = &mut self.queued {
+            self.queued_bytes += bytes;
             waiting.extend(effects);
         } else if let Some(waiting) = &mut self.under_way {
+            self.under_way_bytes += bytes;
             waiting.extend(effects);
         } else {
             now.extend(effects);
         }
+        self.gauge();
         now
     }
 
@@ -82,13 +98,17 @@ impl Committer {
         }
         let result = self.done.recv().await.unwrap_or(Err(StoreError::Poisoned));
         let effects = self.under_way.take().unwrap_or_default();
+        self.under_way_bytes = 0;
         match result {
             Ok(()) => {
                 self.submit();
+                self.gauge();
                 Ok(effects)
             }
             Err(error) => {
                 self.failed = true;
+                self.queued_bytes = 0;
+                self.gauge();
                 let queued = self
                     .queued
                     .take()
@@ -104,6 +124,19 @@ impl Committer {
         }
     }
 
+    /// Whether so much waits for the disk that peers should add nothing to it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.bytes() >= COMMIT_PAUSE_BYTES
+    }
+
+    fn bytes(&self) -> usize {
+        self.under_way_bytes.saturating_add(self.queued_bytes)
+    }
+
+    fn gauge(&self) {
+        self.gauges.commits.set(self.bytes());
+    }
+
     /// Whether something is not on disk yet.
     pub(crate) fn is_busy(&self) -> bool {
         self.under_way.is_some()
@@ -114,6 +147,7 @@ impl Committer {
             return;
         }
         if let Some((batch, effects)) = self.queued.take() {
+            self.under_way_bytes = std::mem::take(&mut self.queued_bytes);
             // The worker takes one batch at a time and this is the only one under way, so there is room.
             if self.work.try_send(batch).is_ok() {
                 self.under_way = Some(effects);
@@ -122,6 +156,19 @@ impl Committer {
                 self.failed = true;
             }
         }
+    }
+}
+
+/// Bytes of an effect that waits for the disk.
+fn weight(effect: &Effect) -> usize {
+    match effect {
+        Effect::Net(NetEffect::Send { message, .. }) => message.len(),
+        Effect::Net(NetEffect::Publish { data, .. }) => data.len(),
+        Effect::Net(_)
+        | Effect::Pty { .. }
+        | Effect::Reply { .. }
+        | Effect::Emit(_)
+        | Effect::Stop(_) => 0,
     }
 }
 
@@ -137,5 +184,76 @@ fn refused(effect: Effect) -> Option<Effect> {
         }
         Effect::Stop(reason) => Some(Effect::Stop(reason)),
         Effect::Net(_) | Effect::Pty { .. } | Effect::Emit(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as blocking;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::event::StreamId;
+    use crate::engine::persist::{Key, Table};
+    use crate::store::Scan;
+
+    /// A disk that takes a batch only when it is told to.
+    struct Slow(blocking::Receiver<()>);
+
+    impl Store for Slow {
+        fn load(&self, _: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(None)
+        }
+
+        fn scan(&self, _: Table) -> Result<Scan, StoreError> {
+            Ok(Scan::default())
+        }
+
+        fn commit(&mut self, _: Batch, _: Durability) -> Result<(), StoreError> {
+            self.0.recv().map_err(|_| StoreError::Poisoned)
+        }
+
+        fn compact(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    fn outcome(kept: usize, sent: usize) -> Outcome {
+        let mut outcome = Outcome::default();
+        if kept > 0 {
+            outcome
+                .persist
+                .put(Key::new(Table::Log, *b"entry"), vec![0; kept]);
+        }
+        let message = vec![0; sent];
+        let stream = StreamId(2);
+        let send = Effect::Net(NetEffect::Send { stream, message });
+        outcome.effects.push(send);
+        outcome
+    }
+
+    #[tokio::test]
+    async fn peers_are_not_heard_while_too_much_waits_for_the_disk() {
+        let (done, waits) = blocking::channel();
+        let gauges: Arc<NodeGauges> = Arc::default();
+        let mut committer =
+            Committer::start(Box::new(|| Ok(Box::new(Slow(waits)))), Arc::clone(&gauges));
+
+        committer.accept(outcome(1_000, 10));
+        assert!(!committer.is_behind());
+        committer.accept(outcome(1_000, COMMIT_PAUSE_BYTES / 2));
+        assert!(!committer.is_behind());
+        committer.accept(outcome(0, COMMIT_PAUSE_BYTES / 2));
+        assert!(committer.is_behind(), "messages that wait count too");
+
+        for _ in 0..2 {
+            done.send(()).unwrap();
+            let finished = tokio::time::timeout(Duration::from_secs(10), committer.finished());
+            finished.await.unwrap().unwrap();
+        }
+        assert!(!committer.is_behind());
+        let commits = gauges.commits.read();
+        assert_eq!(commits.now, 0);
+        assert!(commits.peak >= COMMIT_PAUSE_BYTES as u64 && commits.peak <= commits.limit);
     }
 }

@@ -54,8 +54,8 @@ impl Driver {
             net,
             facts,
             found,
-            terminals: Terminals::default(),
-            committer: Committer::start(store),
+            terminals: Terminals::new(Arc::clone(&source.gauges)),
+            committer: Committer::start(store, Arc::clone(&source.gauges)),
             source,
             asked: BTreeMap::new(),
             requests: 0,
@@ -94,9 +94,11 @@ impl Driver {
             source,
             ..
         } = self;
+        // Who makes more to be saved than the disk takes is not heard until it has caught up.
+        let behind = committer.is_behind();
         let other = async {
             tokio::select! {
-                fact = facts.recv() => Happening::Fact(fact),
+                fact = facts.recv(), if !behind => Happening::Fact(fact),
                 Some(found) = found.recv() => Happening::Fact(Some(found)),
                 asked = source.asked.recv() => Happening::Asked(asked),
                 committed = committer.finished() => Happening::Committed(committed),
@@ -123,6 +125,7 @@ impl Driver {
     }
 
     fn ask(&mut self, asked: Asked) {
+        self.source.gauges.commands.set(self.source.asked.len());
         self.requests += 1;
         let request = RequestId(self.requests);
         self.asked.insert(request, asked.answer);
@@ -191,6 +194,7 @@ impl Driver {
         };
         // No reader is no error.
         drop(self.source.events.send(NumberedEvent { seq, event }));
+        self.source.gauges.events.set(self.source.events.len());
     }
 
     /// Lets the disk and the peers have what is under way, then ends the terminals.

@@ -9,9 +9,12 @@ use crate::engine::command::{Command, CommandError, Reply};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::engine::ids::TerminalId;
+use crate::engine::queues::{Queue, SharedGauges};
 use crate::engine::terminal::redaction::Redacted;
 use crate::engine::terminal::screen::Screen;
 use crate::engine::view::{SessionEvent, View};
+use crate::net::NetQueues;
+use crate::node::gauges::{NodeGauges, NodeQueues};
 
 /// The newest picture of each terminal that this node watches or runs.
 pub type Screens = BTreeMap<TerminalId, Arc<Redacted<Screen>>>;
@@ -40,6 +43,7 @@ pub(crate) struct HandleSource {
     pub(crate) screens: watch::Sender<Screens>,
     pub(crate) events: broadcast::Sender<NumberedEvent>,
     pub(crate) stopped: watch::Sender<Option<StopReason>>,
+    pub(crate) gauges: Arc<NodeGauges>,
 }
 
 /// A face's way to its node.
@@ -50,17 +54,24 @@ pub struct Handle {
     screens: watch::Receiver<Screens>,
     events: broadcast::Sender<NumberedEvent>,
     stopped: watch::Receiver<Option<StopReason>>,
+    queues: NodeQueues,
 }
 
 /// Commands that wait for the driver before callers wait in turn.
-const COMMANDS_QUEUED_MAX: usize = 256;
+pub(crate) const COMMANDS_QUEUED_MAX: usize = 256;
 
 /// Events that a slow reader may be behind before it is told that it lost some.
-const EVENTS_BEHIND_MAX: usize = 1_024;
+pub(crate) const EVENTS_BEHIND_MAX: usize = 1_024;
 
 impl Handle {
-    /// A handle and the ends for its driver, beginning with `view`.
-    pub(crate) fn new(view: View) -> (Self, HandleSource) {
+    /// A handle and the ends for its driver, beginning with `view`. The queues of engine and network are shown with
+    /// those in between.
+    pub(crate) fn new(
+        view: View,
+        engine: SharedGauges,
+        net: Option<NetQueues>,
+    ) -> (Self, HandleSource) {
+        let gauges = Arc::new(NodeGauges::default());
         let (asked_in, asked_out) = mpsc::channel(COMMANDS_QUEUED_MAX);
         let (view_in, view_out) = watch::channel(Arc::new(view));
         let (screens_in, screens_out) = watch::channel(Screens::new());
@@ -72,6 +83,11 @@ impl Handle {
             screens: screens_out,
             events: events_in.clone(),
             stopped: stopped_out,
+            queues: NodeQueues {
+                node: Arc::clone(&gauges),
+                engine,
+                net,
+            },
         };
         let source = HandleSource {
             asked: asked_out,
@@ -79,6 +95,7 @@ impl Handle {
             screens: screens_in,
             events: events_in,
             stopped: stopped_in,
+            gauges,
         };
         (handle, source)
     }
@@ -92,6 +109,9 @@ impl Handle {
         if self.asked.send(Asked { command, answer }).await.is_err() {
             return Err(stopped());
         }
+        let room = self.asked.capacity();
+        let gauge = &self.queues.node.commands;
+        gauge.set(COMMANDS_QUEUED_MAX.saturating_sub(room));
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -118,6 +138,12 @@ impl Handle {
     /// Follows the events; a reader too far behind is told how many it lost.
     pub fn events(&self) -> broadcast::Receiver<NumberedEvent> {
         self.events.subscribe()
+    }
+
+    /// How full the node's bounded queues are and have been. Asks nobody, so it answers also while the node is
+    /// busy.
+    pub fn queues(&self) -> Vec<Queue> {
+        self.queues.read()
     }
 
     /// Waits until the node has stopped, and tells why.

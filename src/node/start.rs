@@ -312,7 +312,8 @@ impl Parts {
         let view = engine
             .view_if_changed(self.now())
             .unwrap_or_else(|| engine.view(self.now()));
-        let (handle, source) = Handle::new(view);
+        let queues = network.0.queues();
+        let (handle, source) = Handle::new(view, engine.gauges(), Some(queues));
         let (discovered, finds) = mpsc::channel(FOUND_QUEUED_MAX);
         let driver = Driver::new(engine, self.clock, network, finds, open, source);
         let look = look_around(

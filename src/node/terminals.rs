@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
@@ -9,10 +10,11 @@ use tokio::sync::mpsc;
 use crate::engine::effect::{PtyEffect, PtySpec};
 use crate::engine::event::{ExitStatus, PtyEvent};
 use crate::engine::ids::TerminalId;
+use crate::node::gauges::NodeGauges;
 use crate::pty::unix;
 
 /// Children and their PTYs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Terminals {
     handles: BTreeMap<TerminalId, unix::PtyHandle>,
     events: BTreeMap<TerminalId, mpsc::Receiver<unix::PtyEvent>>,
@@ -22,9 +24,22 @@ pub(crate) struct Terminals {
     returned: BTreeMap<TerminalId, Vec<u8>>,
     /// Whose event was last, so that one that never falls silent does not silence the others.
     last: Option<TerminalId>,
+    gauges: Arc<NodeGauges>,
 }
 
 impl Terminals {
+    /// None yet; how full their queues are is told to `gauges`.
+    pub(crate) fn new(gauges: Arc<NodeGauges>) -> Self {
+        Self {
+            handles: BTreeMap::new(),
+            events: BTreeMap::new(),
+            facts: VecDeque::new(),
+            returned: BTreeMap::new(),
+            last: None,
+            gauges,
+        }
+    }
+
     /// Performs an effect.
     pub(crate) fn perform(&mut self, terminal: TerminalId, effect: PtyEffect) {
         let effect = match effect {
@@ -42,7 +57,13 @@ impl Terminals {
             return;
         };
         let done = match effect {
-            PtyEffect::Write(input) => handle.write(&input.into_inner()),
+            PtyEffect::Write(input) => {
+                let gauge = &self.gauges.pty_input;
+                handle
+                    .write(&input.into_inner())
+                    .map(|waiting| gauge.set(waiting))
+                    .inspect_err(|_| gauge.drop_one())
+            }
             PtyEffect::DropInput => {
                 let taken = handle.discard().taken;
                 self.facts.push_back((terminal, PtyEvent::Withdrawn(taken)));
@@ -104,9 +125,15 @@ impl Terminals {
         for (terminal, events) in later.into_iter().chain(earlier) {
             let event = match self.returned.remove(terminal) {
                 Some(output) => Poll::Ready(Some(PtyEvent::Output(output))),
-                None => events.poll_recv(context).map(|event| event.map(said)),
+                None => {
+                    self.gauges.pty_output.set(events.len());
+                    events.poll_recv(context).map(|event| event.map(said))
+                }
             };
             if let Poll::Ready(Some(event)) = event {
+                if let (PtyEvent::Written(_), Some(handle)) = (&event, self.handles.get(terminal)) {
+                    self.gauges.pty_input.set(handle.waiting());
+                }
                 self.last = Some(*terminal);
                 return Poll::Ready((*terminal, event));
             }
@@ -163,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_returned_comes_before_what_follows() {
-        let (mut terminals, terminal) = (Terminals::default(), TerminalId([1; 16]));
+        let (mut terminals, terminal) = (Terminals::new(Arc::default()), TerminalId([1; 16]));
         terminals.perform(terminal, spawned("printf first; read -r x; printf second"));
 
         let (_, event) = terminals.next().await;
@@ -182,7 +209,7 @@ mod tests {
     async fn a_terminal_that_never_falls_silent_silences_no_other() {
         let ids = [1, 2].map(|id| TerminalId([id; 16]));
         for (loud, soft) in [(ids[0], ids[1]), (ids[1], ids[0])] {
-            let mut terminals = Terminals::default();
+            let mut terminals = Terminals::new(Arc::default());
             terminals.perform(loud, spawned("cat"));
             terminals.perform(soft, spawned("printf hello; cat"));
 

@@ -155,11 +155,12 @@ pub struct PtyHandle {
 }
 
 impl PtyHandle {
-    /// Hands over input. What the terminal has taken of it is told by [`PtyEvent::Written`].
+    /// Hands over input, and tells how many bytes wait with it. What the terminal has taken of it is told by
+    /// [`PtyEvent::Written`].
     ///
     /// # Errors
     /// [`PtyError::InputFull`] if nothing of it was accepted; [`PtyError::Ended`].
-    pub fn write(&self, bytes: &[u8]) -> Result<(), PtyError> {
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, PtyError> {
         let mut input = self.shared.input();
         if input.pty.is_none() {
             return Err(PtyError::Ended);
@@ -169,7 +170,12 @@ impl PtyHandle {
         }
         input.queue.extend(bytes);
         input.waker.take().into_iter().for_each(Waker::wake);
-        Ok(())
+        Ok(input.queue.len())
+    }
+
+    /// Bytes of input that the terminal has not taken.
+    pub fn waiting(&self) -> usize {
+        self.shared.input().queue.len()
     }
 
     /// Drops the input that the terminal has not taken yet.

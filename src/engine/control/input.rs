@@ -107,6 +107,11 @@ impl PtyQueue {
             .sum()
     }
 
+    /// Bytes that the adapter has and the PTY has not taken.
+    pub(super) fn given(&self) -> usize {
+        self.given.iter().map(|piece| piece.bytes.len()).sum()
+    }
+
     /// How many bytes more the adapter may be given at once.
     pub(super) fn room(&self) -> usize {
         let held: usize = self
@@ -121,7 +126,7 @@ impl PtyQueue {
     /// What the adapter is to be given now: nothing while a withdrawal is under way.
     pub(super) fn give(&mut self) -> Vec<Authorized<Vec<u8>>> {
         let mut out = Vec::new();
-        let mut held: usize = self.given.iter().map(|piece| piece.bytes.len()).sum();
+        let mut held = self.given();
         while !self.withdrawing && held < PTY_QUEUE_BYTES_MAX {
             let Some(piece) = self.waiting.pop_front() else {
                 break;
@@ -244,6 +249,11 @@ impl InputReceiver {
         self.taken
     }
 
+    /// Bytes that came and that the PTY has not taken.
+    pub(super) fn untaken(&self) -> usize {
+        usize::try_from(self.next.saturating_sub(self.taken)).unwrap_or(usize::MAX)
+    }
+
     /// A frame whose first byte has position `seq`. Takes what is new and follows without a gap, as far as the
     /// window reaches; the rest has to come again.
     pub(super) fn frame(&mut self, seq: u64, bytes: &[u8]) {
@@ -262,8 +272,7 @@ impl InputReceiver {
     }
 
     fn append(&mut self, fresh: &[u8]) {
-        let held = usize::try_from(self.next.saturating_sub(self.taken)).unwrap_or(usize::MAX);
-        let room = INPUT_WINDOW_BYTES_MAX.saturating_sub(held);
+        let room = INPUT_WINDOW_BYTES_MAX.saturating_sub(self.untaken());
         let fresh = fresh.get(..room.min(fresh.len())).unwrap_or_default();
         self.waiting.extend(fresh);
         self.next = self.next.saturating_add(fresh.len() as u64);

@@ -478,6 +478,22 @@ impl LeaseHost {
         self.live.as_ref().map(|live| live.signed.lease.holder)
     }
 
+    /// Bytes of the living lease's holder that the PTY has not taken.
+    pub fn lease_bytes(&self) -> usize {
+        self.live.as_ref().map_or(0, |live| live.receiver.untaken())
+    }
+
+    /// Bytes of the host's own person that wait for the PTY's adapter.
+    pub fn person_bytes(&self) -> usize {
+        let of_person = |origin| matches!(origin, Origin::Person { .. });
+        self.queue.waiting(of_person)
+    }
+
+    /// Bytes that the adapter has and the PTY has not taken.
+    pub fn given_bytes(&self) -> usize {
+        self.queue.given()
+    }
+
     /// The terminal that this is about.
     pub fn place(&self) -> &Place {
         &self.place
@@ -1373,10 +1389,7 @@ impl LeaseHost {
         at: &At<'_>,
         out: &mut Out,
     ) -> Result<(), Refusal> {
-        let waiting = self
-            .queue
-            .waiting(|origin| matches!(origin, Origin::Person { .. }));
-        if waiting.saturating_add(bytes.len()) > PERSON_INPUT_BYTES_MAX {
+        if self.person_bytes().saturating_add(bytes.len()) > PERSON_INPUT_BYTES_MAX {
             return Err(Refusal::Full);
         }
         match verb {

@@ -259,6 +259,13 @@ impl InputSender {
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
+    /// Bytes kept here: typed under a lease and not confirmed, or waiting for one.
+    pub fn buffered(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.bytes.len());
+        let waiting: usize = self.keys.iter().map(|(_, bytes)| bytes.len()).sum();
+        held.saturating_add(waiting)
+    }
+
     /// Whether a request waits for the host's person.
     pub fn is_asking(&self) -> bool {
         self.wish.as_ref().is_some_and(|wish| !wish.first_key)

@@ -126,6 +126,11 @@ impl Pool {
         let_go
     }
 
+    /// Bytes of all waiting changes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether changes of this document wait.
     pub(crate) fn has(&self, name: &DocumentName) -> bool {
         self.queues.contains_key(name)

@@ -15,7 +15,8 @@ use crate::engine::bounded;
 use crate::engine::event::StreamId;
 use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{
-    ATTACH_RETRY, PICTURE_STALE, SCREEN_CHILDREN_MAX, SCREEN_UNACKED_BYTES_MAX, SCREEN_UNACKED_MAX,
+    ATTACH_RETRY, PICTURE_STALE, PRESENCE_ROUTE_MEMBERS_MAX, SCREEN_CHILDREN_MAX,
+    SCREEN_UNACKED_BYTES_MAX, SCREEN_UNACKED_MAX,
 };
 use crate::engine::time::Mono;
 
@@ -29,7 +30,7 @@ pub struct Version {
 }
 
 /// Members between the host and a server, at most.
-pub const PATH_MAX: usize = 8;
+pub const PATH_MAX: usize = PRESENCE_ROUTE_MEMBERS_MAX;
 
 /// From a viewer to the one that serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +208,12 @@ impl Server {
     /// The streams served, to be closed when the terminal is gone.
     pub fn streams(&self) -> Vec<StreamId> {
         self.children.keys().copied().collect()
+    }
+
+    /// Updates under way to the child that has most of them.
+    pub fn most_under_way(&self) -> usize {
+        let under_way = self.children.values().map(|child| child.under_way.len());
+        under_way.max().unwrap_or(0)
     }
 
     /// Whether this stream is a child's.
