@@ -653,12 +653,6 @@ impl Member {
             crate::engine::time::Wall,
         ) -> Result<Option<LocalChange>, WriteError>,
     ) -> Result<(), CommandError> {
-        if self.read_only {
-            return Err(CommandError::new(
-                Code::StoreFailed,
-                "the state cannot be saved",
-            ));
-        }
         let now = context.now.wall;
         let owner = self.me();
         let mut taken = Taken::default();

@@ -55,6 +55,10 @@ pub const FETCH_LOGS_MAX: usize = 64;
 /// The same vector is not told to the same neighbour again within this time: less than the pause between
 /// heartbeats, each of which may ask for it.
 pub const VECTOR_AGAIN: Duration = ms(500);
+/// What a full disk did not take is tried again after this time.
+pub const STORE_RETRY: Duration = ms(1_000);
+/// While the disk stays full the pause doubles up to this one, the longest time that a person who has made room waits.
+pub const STORE_RETRY_MAX: Duration = ms(8_000);
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].

@@ -1,9 +1,15 @@
 //! The disk's side of *handle → persist → perform*: one worker commits batches; outcomes that come while it
 //! works are gathered into the next transaction, and their effects wait with them.
 
-use tokio::sync::mpsc;
+use std::time::Duration;
 
-use crate::engine::effect::{Effect, Outcome};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::engine::command::CommandError;
+use crate::engine::effect::{Effect, Outcome, unkept};
+use crate::engine::error::Code;
+use crate::engine::limits::{STORE_RETRY, STORE_RETRY_MAX};
 use crate::engine::persist::{Batch, Durability};
 use crate::store::{Store, StoreError};
 
@@ -14,10 +20,36 @@ pub(crate) type OpenStore = Box<dyn FnOnce() -> Result<Box<dyn Store>, StoreErro
 #[derive(Debug)]
 pub(crate) struct Committer {
     work: mpsc::Sender<Batch>,
-    done: mpsc::Receiver<Result<(), StoreError>>,
+    done: mpsc::Receiver<Result<(), (StoreError, Batch)>>,
     under_way: Option<Vec<Effect>>,
     queued: Option<(Batch, Vec<Effect>)>,
-    failed: bool,
+    health: Health,
+}
+
+/// Whether the disk takes what it is given.
+#[derive(Debug, Clone, Copy)]
+enum Health {
+    Saves,
+    /// There was no room. What is queued is tried again at this time, and then after twice this pause.
+    Full {
+        again: Instant,
+        pause: Duration,
+    },
+    /// Nothing more is saved until the next start.
+    Failed,
+}
+
+/// What became of a commit, and what is to be performed now.
+#[derive(Debug)]
+pub(crate) enum Committed {
+    /// It is on disk.
+    Saved(Vec<Effect>),
+    /// It is not, for a reason that was not known yet.
+    Unsaved(CommandError, Vec<Effect>),
+    /// It is not, as before.
+    StillUnsaved,
+    /// It is on disk, and with it everything that could not be saved before.
+    SavedAgain(Vec<Effect>),
 }
 
 impl Committer {
@@ -30,10 +62,13 @@ impl Committer {
             let mut store = open();
             while let Some(batch) = todo.blocking_recv() {
                 let result = match &mut store {
-                    Ok(store) => store.commit(batch, Durability::Immediate),
+                    Ok(store) => store.commit(batch.clone(), Durability::Immediate),
                     Err(error) => Err(error.clone()),
                 };
-                if told.blocking_send(result).is_err() {
+                if told
+                    .blocking_send(result.map_err(|error| (error, batch)))
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -43,7 +78,7 @@ impl Committer {
             done,
             under_way: None,
             queued: None,
-            failed: false,
+            health: Health::Saves,
         }
     }
 
@@ -55,10 +90,18 @@ impl Committer {
             live,
         } = outcome;
         let mut now = live;
-        if self.failed && !persist.is_empty() {
-            // Nothing of a batch that cannot be kept is ever sent; its questioners are answered by the driver.
-            now.extend(effects.into_iter().filter_map(refused));
-            return now;
+        match self.health {
+            Health::Saves => {}
+            // The engine knows, and its effects depend on nothing that is not saved.
+            Health::Full { .. } => {
+                self.queued.get_or_insert_default().0.append(persist);
+                now.extend(effects);
+                return now;
+            }
+            Health::Failed => {
+                now.extend(effects);
+                return now;
+            }
         }
         if !persist.is_empty() {
             let (batch, waiting) = self.queued.get_or_insert_default();
@@ -75,38 +118,72 @@ impl Committer {
         now
     }
 
-    /// Waits for the commit under way; never returns if there is none.
-    pub(crate) async fn finished(&mut self) -> Result<Vec<Effect>, (StoreError, Vec<Effect>)> {
+    /// Waits for the commit under way, or until it is time to try again what could not be saved; never returns
+    /// if there is neither. It may be dropped at any moment and called again.
+    pub(crate) async fn finished(&mut self) -> Committed {
         if self.under_way.is_none() {
-            std::future::pending::<()>().await;
+            match self.health {
+                Health::Full { again, .. } => tokio::time::sleep_until(again).await,
+                Health::Saves | Health::Failed => std::future::pending::<()>().await,
+            }
+            self.submit();
         }
-        let result = self.done.recv().await.unwrap_or(Err(StoreError::Poisoned));
-        let effects = self.under_way.take().unwrap_or_default();
-        match result {
-            Ok(()) => {
-                self.submit();
-                Ok(effects)
-            }
-            Err(error) => {
-                self.failed = true;
-                let queued = self
-                    .queued
-                    .take()
-                    .map(|(_, effects)| effects)
-                    .unwrap_or_default();
-                let answers = effects
-                    .into_iter()
-                    .chain(queued)
-                    .filter_map(refused)
-                    .collect();
-                Err((error, answers))
-            }
+        let gone = || Err((StoreError::Poisoned, Batch::new()));
+        match self.done.recv().await.unwrap_or_else(gone) {
+            Ok(()) => self.saved(),
+            Err((error, batch)) => self.unsaved(&error, batch),
         }
     }
 
-    /// Whether something is not on disk yet.
+    /// What could not be saved is tried once more, now.
+    pub(crate) fn hurry(&mut self) {
+        if let Health::Full { .. } = self.health {
+            self.submit();
+        }
+    }
+
+    /// Whether a commit is under way.
     pub(crate) fn is_busy(&self) -> bool {
         self.under_way.is_some()
+    }
+
+    fn saved(&mut self) -> Committed {
+        let effects = self.under_way.take().unwrap_or_default();
+        let before = std::mem::replace(&mut self.health, Health::Saves);
+        self.submit();
+        match before {
+            Health::Full { .. } => Committed::SavedAgain(effects),
+            Health::Saves | Health::Failed => Committed::Saved(effects),
+        }
+    }
+
+    fn unsaved(&mut self, error: &StoreError, mut batch: Batch) -> Committed {
+        let mut effects = self.under_way.take().unwrap_or_default();
+        let queued = self.queued.take();
+        let is_full = *error == StoreError::DiskFull;
+        let (pause, is_news) = match self.health {
+            Health::Full { pause, .. } => (pause.saturating_mul(2).min(STORE_RETRY_MAX), !is_full),
+            Health::Saves | Health::Failed => (STORE_RETRY, true),
+        };
+        let refusal = refusal(error);
+        if !is_full {
+            self.health = Health::Failed;
+            effects.extend(queued.into_iter().flat_map(|(_, effects)| effects));
+            return Committed::Unsaved(refusal.clone(), unkept(effects, &refusal).0);
+        }
+        let again = Instant::now() + pause;
+        self.health = Health::Full { again, pause };
+        if let Some((later, waiting)) = queued {
+            batch.append(later);
+            effects.extend(waiting);
+        }
+        let (now, told_later) = unkept(effects, &refusal);
+        self.queued = Some((batch, told_later));
+        if is_news {
+            Committed::Unsaved(refusal, now)
+        } else {
+            Committed::StillUnsaved
+        }
     }
 
     fn submit(&mut self) {
@@ -114,28 +191,22 @@ impl Committer {
             return;
         }
         if let Some((batch, effects)) = self.queued.take() {
-            // The worker takes one batch at a time and this is the only one under way, so there is room.
-            if self.work.try_send(batch).is_ok() {
-                self.under_way = Some(effects);
-            } else {
-                self.under_way = Some(effects);
-                self.failed = true;
-            }
+            // The worker takes one batch at a time and this is the only one under way, so there is room; if the
+            // worker is gone, waiting for it says so.
+            drop(self.work.try_send(batch));
+            self.under_way = Some(effects);
         }
     }
 }
 
-/// Of the effects of a batch that was not kept, only answers are given, as refusals, and verdicts are dropped.
-fn refused(effect: Effect) -> Option<Effect> {
-    use crate::engine::command::CommandError;
-    use crate::engine::error::Code;
-    match effect {
-        Effect::Reply { request, result: _ } => {
-            let message = "the state could not be saved; nothing of it was sent";
-            let result = Err(CommandError::new(Code::StoreFailed, message));
-            Some(Effect::Reply { request, result })
-        }
-        Effect::Stop(reason) => Some(Effect::Stop(reason)),
-        Effect::Net(_) | Effect::Pty { .. } | Effect::Emit(_) => None,
-    }
+/// What a person is told when the store does not do as it was told.
+pub(crate) fn refusal(error: &StoreError) -> CommandError {
+    let code = match error {
+        StoreError::Unwritable(_) => Code::StateUnwritable,
+        StoreError::DiskFull => Code::DiskFull,
+        StoreError::Locked => Code::StateLocked,
+        StoreError::Corrupt { .. } | StoreError::Damaged(_) => Code::StoreCorrupt,
+        StoreError::Poisoned | StoreError::Io(_) => Code::StoreFailed,
+    };
+    CommandError::new(code, error.to_string())
 }

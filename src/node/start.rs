@@ -22,15 +22,15 @@ use crate::engine::view::{ConnectionView, InviteView, Phase, View};
 use crate::engine::{Engine, JoinWith as EngineJoin, NewSession, Setup};
 use crate::net::{Net, NetConfig, NetError, Scope};
 use crate::node::clock::Clock;
-use crate::node::committer::OpenStore;
+use crate::node::committer::{OpenStore, refusal};
 use crate::node::driver::Driver;
 use crate::node::entropy;
 use crate::node::folder::{
     self, FolderError, Folders, Label, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
 };
 use crate::node::handle::Handle;
+use crate::store::Store;
 use crate::store::disk::Disk;
-use crate::store::{Store, StoreError};
 
 /// What every node is started with.
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
         .folders
         .open_member(info.session, info.member, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
-    let store = Disk::open(folder.path()).map_err(|error| store_failed(&error))?;
+    let store = Disk::open(folder.path()).map_err(|error| refusal(&error))?;
     let records = read_all(&store)?;
     let (engine, outcome) =
         Engine::resume(parts.setup.clone(), &records, parts.now(), parts.entropy()?)
@@ -215,7 +215,7 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
 fn read_all(store: &Disk) -> Result<Records, CommandError> {
     let mut records = Vec::new();
     for table in Table::ALL {
-        let scan = store.scan(table).map_err(|error| store_failed(&error))?;
+        let scan = store.scan(table).map_err(|error| refusal(&error))?;
         for damaged in &scan.damaged {
             tracing::warn!(%damaged, "a record is damaged; members have it and are asked");
         }
@@ -560,17 +560,6 @@ fn ports_of(listen: &[Addr]) -> Ports {
 
 fn folder_failed(error: &FolderError) -> CommandError {
     CommandError::new(error.code(), error.to_string())
-}
-
-fn store_failed(error: &StoreError) -> CommandError {
-    let code = match error {
-        StoreError::Unwritable(_) => Code::StateUnwritable,
-        StoreError::DiskFull => Code::DiskFull,
-        StoreError::Locked => Code::StateLocked,
-        StoreError::Corrupt { .. } | StoreError::Damaged(_) => Code::StoreCorrupt,
-        StoreError::Poisoned | StoreError::Io(_) => Code::StoreFailed,
-    };
-    CommandError::new(code, error.to_string())
 }
 
 fn net_failed(error: &NetError) -> CommandError {

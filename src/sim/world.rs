@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Adversary;
 use super::agenda::{Agenda, Dice, Occurrence, Process};
-use super::disk::Disk;
+use super::disk::{Committed, Disk};
 use super::network::{Links, Network, Now as NetNow};
 use super::shell::Shell;
 use super::trace::Trace;
@@ -264,6 +264,7 @@ impl World {
 
     /// Starts a node again that crashed or stopped. Who lost everything before it was let in joins anew.
     pub fn restart(&mut self, node: NodeId) {
+        self.set_room(node);
         let Some(records) = self.nodes.get(node.0).map(|node| node.disk.records()) else {
             return;
         };
@@ -282,6 +283,13 @@ impl World {
                 self.join(node.0);
             }
             Err(error) => self.break_down(format!("node {} cannot resume: {error}", node.0)),
+        }
+    }
+
+    /// A node is not started on a full disk: somebody makes room first.
+    fn set_room(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.set_full(false);
         }
     }
 
@@ -383,6 +391,38 @@ impl World {
             self.agenda
                 .put(self.now, Occurrence::PtyTakes(process, *terminal));
         }
+    }
+
+    /// Fills a node's disk, or makes room on it.
+    pub fn set_full(&mut self, node: NodeId, full: bool) {
+        self.trace
+            .deed(self.now, &format!("node {}: full: {full}", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.set_full(full);
+        }
+    }
+
+    /// The next fsync of a node fails, so that nothing more is saved until its next start.
+    pub fn fail_disk(&mut self, node: NodeId) {
+        self.trace
+            .deed(self.now, &format!("node {}: fsync fails", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.fail(&mut self.dice);
+        }
+    }
+
+    /// Sets a node's wall clock so many milliseconds ahead of the truth, or behind it.
+    pub fn set_clock(&mut self, node: NodeId, ahead_ms: i64) {
+        self.trace
+            .deed(self.now, &format!("node {}: clock {ahead_ms}", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.skew_ms = ahead_ms;
+        }
+    }
+
+    /// How many milliseconds a node's wall clock is ahead of the truth.
+    pub fn clock(&self, node: NodeId) -> i64 {
+        self.nodes.get(node.0).map_or(0, |node| node.skew_ms)
     }
 
     /// Gives a command to a node. Its answer comes as a [`Fact::Replied`].
@@ -710,18 +750,27 @@ impl World {
             return;
         };
         match node.disk.committed() {
-            Ok((effects, begun)) => {
+            Committed::Saved(effects, begun) => {
                 self.commit_takes_time(process, begun);
                 self.perform(process, effects);
             }
-            Err(error) => {
-                self.handle(
-                    process,
-                    Event::CommitFailed {
-                        reason: error.to_string(),
-                    },
-                );
+            Committed::Unsaved(error, effects, again) => {
+                self.perform(process, effects);
+                self.commit_again_later(process, again);
+                self.handle(process, Event::CommitFailed { error });
             }
+            Committed::StillUnsaved => self.commit_again_later(process, true),
+            Committed::SavedAgain(effects) => {
+                self.perform(process, effects);
+                self.handle(process, Event::CommittedAgain);
+            }
+        }
+    }
+
+    fn commit_again_later(&mut self, process: Process, again: bool) {
+        if again {
+            let at = self.now + self.dice.between(500 * MILLI, 2000 * MILLI);
+            self.agenda.put(at, Occurrence::Committed(process));
         }
     }
 
@@ -1010,6 +1059,52 @@ mod tests {
         run(&mut world, Duration::from_secs(30));
 
         assert_eq!(texts(&mut world, ben).last().unwrap(), "while ben was away");
+    }
+
+    #[test]
+    fn a_full_disk_keeps_a_node_from_hearing_and_speaking_until_there_is_room() {
+        let mut world = three_talk(7, Links::default());
+        let (ana, ben) = (NodeId(0), NodeId(1));
+
+        world.set_full(ben, true);
+        say(&mut world, ben, "not saved at once");
+        say(&mut world, ana, "while there is no room");
+        run(&mut world, Duration::from_secs(20));
+        assert_eq!(texts(&mut world, ana).len(), 4, "nothing unsaved is told");
+        let why = world.view(ben).unwrap().unsaved.clone().unwrap();
+        assert_eq!(why.code, crate::engine::error::Code::DiskFull);
+        world.set_full(ben, false);
+        run(&mut world, Duration::from_secs(20));
+
+        assert_eq!(world.view(ben).unwrap().unsaved, None);
+        let heard = texts(&mut world, ana);
+        assert!(heard.contains(&"not saved at once".to_owned()), "{heard:?}");
+        assert_eq!(texts(&mut world, ben), heard);
+        assert_eq!(heard.len(), 5);
+    }
+
+    #[test]
+    fn after_a_failed_fsync_nothing_is_told_until_the_next_start_finds_what_was_saved() {
+        for seed in 8..12 {
+            let mut world = three_talk(seed, Links::default());
+            let (ana, ben) = (NodeId(0), NodeId(1));
+
+            world.fail_disk(ben);
+            say(&mut world, ben, "who knows");
+            say(&mut world, ana, "meanwhile");
+            run(&mut world, Duration::from_secs(20));
+            assert_eq!(texts(&mut world, ana).len(), 4, "nothing unsaved is told");
+            world.crash(ben);
+            world.restart(ben);
+            say(&mut world, ben, "back");
+            run(&mut world, Duration::from_secs(20));
+
+            let heard = texts(&mut world, ana);
+            assert_eq!(texts(&mut world, ben), heard);
+            for text in ["one", "two", "three", "meanwhile", "back"] {
+                assert!(heard.contains(&text.to_owned()), "{heard:?}");
+            }
+        }
     }
 
     #[test]
