@@ -12,6 +12,8 @@
 
 mod harness;
 
+#[path = "lab/full_disk.rs"]
+mod full_disk;
 #[path = "lab/hand_off.rs"]
 mod hand_off;
 #[path = "lab/network.rs"]

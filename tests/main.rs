@@ -12,6 +12,7 @@
 
 mod access;
 mod at_rest;
+mod bad_machines;
 mod chat_and_presence;
 mod cli;
 mod control_lease;

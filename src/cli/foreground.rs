@@ -125,6 +125,10 @@ pub(crate) struct Signals(Vec<(i32, Signal)>);
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
+        // A file that reaches its largest allowed size is an error like a full disk, not the end of the node. What
+        // the shell is started with is reset on its way.
+        let too_large = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
+        drop(signal(too_large)?);
         let kinds = [
             SignalKind::interrupt(),
             SignalKind::terminate(),

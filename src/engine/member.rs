@@ -128,6 +128,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) members: BTreeSet<MemberId>,
     /// The last moment of the membership that ends next.
     pub(in crate::engine) next_end: Option<Wall>,
+    /// What the wall clock said when it was last asked whose time is over.
+    pub(in crate::engine) judged_at: Wall,
     /// Members of whom faces were told.
     pub(in crate::engine) announced: BTreeSet<MemberId>,
     /// Terminals of others as faces were told: open, columns, rows.
@@ -354,6 +356,7 @@ impl Member {
             leaving: false,
             members,
             next_end: None,
+            judged_at: context.now.wall,
             typing: BTreeMap::new(),
             asking: BTreeMap::new(),
             ordering: BTreeMap::new(),
@@ -631,7 +634,13 @@ impl Member {
         timers.arm(Timer::PresenceEnds, self.board.next_end(now.mono));
         timers.arm(Timer::Fetch, self.sync.deadline());
         let over = |end: Wall| now.mono + end.since(now.wall) + Duration::from_millis(1);
-        timers.arm(Timer::MembershipEnds, self.next_end.map(over));
+        // A clock that was set back may have ended what is not over.
+        let set_back = now.wall < self.judged_at;
+        let ends = set_back.then_some(now.mono);
+        timers.arm(
+            Timer::MembershipEnds,
+            ends.or_else(|| self.next_end.map(over)),
+        );
         let promises = self.typing.values().chain(self.asking.values().flatten());
         let promises = promises.chain(self.ordering.values().flatten());
         timers.arm(Timer::Request, promises.map(|promise| promise.until).min());

@@ -67,6 +67,7 @@ impl Engine {
             return;
         };
         let now_members = effective(&member.replica, context.now.wall);
+        member.judged_at = context.now.wall;
         member.next_end = member.replica.membership().next_end(context.now.wall);
         let session = member.replica.session();
         let me = member.me();

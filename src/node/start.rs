@@ -14,7 +14,7 @@ use crate::engine::effect::{Outcome, StopReason};
 use crate::engine::error::Code;
 use crate::engine::event::{NetEvent, Source};
 use crate::engine::ids::{InviteId, MemberId, SessionId, TerminalId, TopicId};
-use crate::engine::persist::Table;
+use crate::engine::persist::{Durability, Table};
 use crate::engine::replica::{Records, topic};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::Now;
@@ -198,9 +198,9 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
         .folders
         .open_member(info.session, info.member, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
-    let store = Disk::open(folder.path()).map_err(|error| refusal(&error))?;
+    let mut store = Disk::open(folder.path()).map_err(|error| refusal(&error))?;
     let records = read_all(&store)?;
-    let (engine, outcome) =
+    let (engine, mut outcome) =
         Engine::resume(parts.setup.clone(), &records, parts.now(), parts.entropy()?)
             .map_err(|error| CommandError::new(Code::StoreCorrupt, error.to_string()))?;
     let discovery = engine
@@ -208,6 +208,10 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
         .map(|replica| *replica.discovery())
         .unwrap_or_default();
     let found = topic(&discovery, &info.session, NEARBY);
+    // A node whose number is not saved would have the same one at its next start: it does not begin.
+    store
+        .commit(std::mem::take(&mut outcome.persist), Durability::Immediate)
+        .map_err(|error| refusal(&error))?;
     let open: OpenStore = Box::new(move || Ok(Box::new(store)));
     parts.run_with(settings, engine, outcome, folder, (found, open))
 }

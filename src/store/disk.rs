@@ -10,7 +10,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub struct Disk {
     /// None after a full disk, until it is opened again.
     database: Option<Database>,
     source: Source,
+    /// Which file it is.
+    identity: (u64, u64),
     key: StoreKey,
     health: Health,
     poisoned: bool,
@@ -99,6 +101,7 @@ impl Disk {
         let database = source.open(&key)?;
         Ok(Self {
             database: Some(database),
+            identity: identity(&source.path)?,
             source,
             key,
             health,
@@ -147,6 +150,11 @@ impl Disk {
     }
 
     fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        // What is written to a file that nobody finds again is not saved.
+        if identity(&self.source.path) != Ok(self.identity) {
+            let gone = format!("{STORE_FILE} is gone, or another file is in its place");
+            return Err(StoreError::Io(gone));
+        }
         self.reopen()?;
         let precious = batch.is_precious();
         let mut entropy = draw_entropy()?;
@@ -514,6 +522,12 @@ fn from_redb(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
+/// Device and number of the file at `path`.
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let found = path.metadata().map_err(|error| from_io(&error))?;
+    Ok((found.dev(), found.ino()))
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -534,6 +548,9 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent()
         .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
+
+#[cfg(test)]
+mod crashes;
 
 #[cfg(test)]
 mod tests {
@@ -749,6 +766,26 @@ mod tests {
         assert!(written.is_err());
         bench.crash();
         assert_eq!(bench.disk().load(&place), Ok(Some(b"1".to_vec())));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_takes_nothing_more() {
+        for replace in [false, true] {
+            let mut bench = OnDisk::new();
+            let path = bench.path();
+            let copy = path.with_extension("copy");
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            if replace {
+                std::fs::rename(&copy, &path).unwrap();
+            }
+
+            let refused = bench
+                .disk()
+                .commit(batch_of(b"a", b"1"), Durability::Immediate);
+
+            assert!(matches!(refused, Err(StoreError::Io(_))), "{refused:?}");
+        }
     }
 
     #[test]
