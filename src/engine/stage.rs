@@ -42,6 +42,8 @@ pub(in crate::engine) struct Stage {
     gagged: BTreeSet<usize>,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
+    /// How far everybody's wall clock is from the truth.
+    pub(in crate::engine) ahead_ms: i64,
 }
 
 /// A message on its way.
@@ -82,6 +84,7 @@ impl Stage {
             due: VecDeque::new(),
             gagged: BTreeSet::new(),
             sent: Vec::new(),
+            ahead_ms: 0,
         };
         let session = NewSession {
             name: "ana".to_owned(),
@@ -190,7 +193,7 @@ impl Stage {
     pub(in crate::engine) fn now(&self) -> Now {
         Now {
             mono: Mono(self.now),
-            wall: Wall(BEGINNING + self.now / 1_000),
+            wall: Wall((BEGINNING + self.now / 1_000).saturating_add_signed(self.ahead_ms)),
         }
     }
 

@@ -89,7 +89,7 @@ impl History {
         let mut records = Records::new();
         let opened = noted(&ops).len();
         let mut commits = vec![(0, opened, records.clone(), true)];
-        for n in 0..24_u8 {
+        for n in 0..16_u8 {
             let (batch, durability) = batch_of(n);
             for (key, value) in batch.clone().into_changes() {
                 match value {
@@ -227,14 +227,17 @@ fn batch_of(n: u8) -> (Batch, Durability) {
 #[test]
 fn killed_at_any_write_the_store_opens_with_all_it_acknowledged_and_nothing_half() {
     let history = History::make();
-    assert!(history.ops.len() > 150, "{}", history.ops.len());
+    assert!(history.ops.len() > 100, "{}", history.ops.len());
     let mut dice = Entropy::new([7; 32]);
 
     for point in 0..=history.ops.len() {
-        history.check(point, &history.image(point, || true), "all of it kept");
+        if point.is_multiple_of(2) {
+            history.check(point, &history.image(point, || true), "all of it kept");
+        }
+        // What no fsync has secured is most just before the next one.
         if matches!(history.ops.get(point), None | Some(Op::Sync)) {
             history.check(point, &history.image(point, || false), "none of it kept");
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let image = history.image(point, || dice.below(2) == 0);
                 history.check(point, &image, "some sectors kept");
             }
