@@ -495,6 +495,7 @@ impl Engine {
         };
         member.replica.thaw();
         member.notice("everything is saved again".to_owned(), context);
+        self.announce_again(context);
         self.compare_with_all(context);
     }
 }

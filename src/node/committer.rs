@@ -13,8 +13,8 @@ use crate::engine::limits::{STORE_RETRY, STORE_RETRY_MAX};
 use crate::engine::persist::{Batch, Durability};
 use crate::store::{Store, StoreError};
 
-/// Opens the store, in the worker.
-pub(crate) type OpenStore = Box<dyn FnOnce() -> Result<Box<dyn Store>, StoreError> + Send>;
+/// Opens the store, in the worker; again if there was no room for it.
+pub(crate) type OpenStore = Box<dyn FnMut() -> Result<Box<dyn Store>, StoreError> + Send>;
 
 /// Outcomes on their way through the disk.
 #[derive(Debug)]
@@ -55,12 +55,15 @@ pub(crate) enum Committed {
 impl Committer {
     /// Starts the worker that opens the store and owns it. Opening a new store takes the disk a while, which
     /// nothing but the first commit waits for.
-    pub(crate) fn start(open: OpenStore) -> Self {
+    pub(crate) fn start(mut open: OpenStore) -> Self {
         let (work, mut todo) = mpsc::channel::<Batch>(1);
         let (told, done) = mpsc::channel(1);
         tokio::task::spawn_blocking(move || {
             let mut store = open();
             while let Some(batch) = todo.blocking_recv() {
+                if matches!(store, Err(StoreError::DiskFull)) {
+                    store = open();
+                }
                 let result = match &mut store {
                     Ok(store) => store.commit(batch.clone(), Durability::Immediate),
                     Err(error) => Err(error.clone()),
@@ -209,4 +212,127 @@ pub(crate) fn refusal(error: &StoreError) -> CommandError {
         StoreError::Poisoned | StoreError::Io(_) => Code::StoreFailed,
     };
     CommandError::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::Reply;
+    use crate::engine::event::RequestId;
+    use crate::engine::persist::{Key, Table};
+    use crate::store::Scan;
+    use crate::store::memory::{Fault, Memory};
+
+    /// A store that fails as it is told, and can be looked at.
+    #[derive(Debug, Clone, Default)]
+    struct Shared(std::sync::Arc<std::sync::Mutex<Memory>>);
+
+    impl Shared {
+        fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+            self.0.lock().unwrap()
+        }
+
+        fn holds(&self, n: u8) -> bool {
+            let place = Key::new(Table::Log, [n]);
+            self.memory().load(&place).unwrap().is_some()
+        }
+    }
+
+    impl Store for Shared {
+        fn load(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
+            self.memory().load(key)
+        }
+
+        fn scan(&self, table: Table) -> Result<Scan, StoreError> {
+            self.memory().scan(table)
+        }
+
+        fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+            self.memory().commit(batch, durability)
+        }
+
+        fn compact(&mut self) -> Result<(), StoreError> {
+            self.memory().compact()
+        }
+    }
+
+    fn committer() -> (Shared, Committer) {
+        let shared = Shared::default();
+        let store = shared.clone();
+        let committer = Committer::start(Box::new(move || Ok(Box::new(store.clone()))));
+        (shared, committer)
+    }
+
+    fn answer(n: u8) -> Effect {
+        let request = RequestId(u64::from(n));
+        let result = Ok(Reply::Done);
+        Effect::Reply { request, result }
+    }
+
+    fn outcome(n: u8, effects: Vec<Effect>) -> Outcome {
+        let mut persist = Batch::new();
+        persist.put(Key::new(Table::Log, [n]), vec![n]);
+        Outcome {
+            persist,
+            effects,
+            live: Vec::new(),
+        }
+    }
+
+    fn refusals(effects: &[Effect]) -> Vec<Code> {
+        effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Reply { result, .. } => result.as_ref().err().map(|error| error.code),
+                Effect::Net(_) | Effect::Pty { .. } | Effect::Emit(_) | Effect::Stop(_) => None,
+            })
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_is_tried_again_until_everything_is_saved() {
+        let (store, mut committer) = committer();
+        store.memory().set_full(true);
+
+        assert!(committer.accept(outcome(1, vec![answer(1)])).is_empty());
+        assert!(committer.accept(outcome(2, vec![answer(2)])).is_empty());
+        let Committed::Unsaved(error, effects) = committer.finished().await else {
+            panic!("there is no room");
+        };
+        assert_eq!(error.code, Code::DiskFull);
+        assert_eq!(refusals(&effects), [Code::DiskFull; 2]);
+        let at_once = committer.accept(outcome(3, vec![answer(3)]));
+        assert_eq!((at_once.len(), refusals(&at_once).len()), (1, 0));
+        for _ in 0..5 {
+            let again = committer.finished().await;
+            assert!(matches!(again, Committed::StillUnsaved), "{again:?}");
+        }
+        store.memory().set_full(false);
+        let again = committer.finished().await;
+
+        assert!(matches!(again, Committed::SavedAgain(_)), "{again:?}");
+        assert!((1..=3).all(|n| store.holds(n)));
+        committer.accept(outcome(4, vec![answer(4)]));
+        let saved = committer.finished().await;
+        assert!(matches!(saved, Committed::Saved(effects) if effects.len() == 1));
+        assert!(store.holds(4));
+    }
+
+    #[tokio::test]
+    async fn after_any_other_failure_nothing_more_is_saved() {
+        let (store, mut committer) = committer();
+        store.memory().fail_next_commit(Fault::Lost);
+
+        committer.accept(outcome(1, vec![answer(1)]));
+        let Committed::Unsaved(error, effects) = committer.finished().await else {
+            panic!("fsync failed");
+        };
+
+        assert_eq!(error.code, Code::StoreFailed);
+        assert_eq!(refusals(&effects), [Code::StoreFailed]);
+        assert_eq!(committer.accept(outcome(2, vec![answer(2)])).len(), 1);
+        committer.hurry();
+        assert!(!committer.is_busy());
+        assert!(!store.holds(2));
+    }
 }

@@ -29,8 +29,8 @@ use crate::node::folder::{
     self, FolderError, Folders, Label, MemberFolder, MemberInfo, MemberKind, NodeRecord, Ports,
 };
 use crate::node::handle::Handle;
-use crate::store::Store;
 use crate::store::disk::Disk;
+use crate::store::{Store, StoreError};
 
 /// What every node is started with.
 #[derive(Debug, Clone)]
@@ -212,7 +212,11 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
     store
         .commit(std::mem::take(&mut outcome.persist), Durability::Immediate)
         .map_err(|error| refusal(&error))?;
-    let open: OpenStore = Box::new(move || Ok(Box::new(store)));
+    let mut store = Some(store);
+    let open: OpenStore = Box::new(move || {
+        let store = store.take().ok_or(StoreError::Poisoned)?;
+        Ok(Box::new(store) as Box<dyn Store>)
+    });
     parts.run_with(settings, engine, outcome, folder, (found, open))
 }
 
