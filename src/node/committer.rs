@@ -289,7 +289,7 @@ mod tests {
             .collect()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_full_disk_is_tried_again_until_everything_is_saved() {
         let (store, mut committer) = committer();
         store.memory().set_full(true);
@@ -304,10 +304,12 @@ mod tests {
         let at_once = committer.accept(outcome(3, vec![answer(3)]));
         assert_eq!((at_once.len(), refusals(&at_once).len()), (1, 0));
         for _ in 0..5 {
+            committer.hurry();
             let again = committer.finished().await;
             assert!(matches!(again, Committed::StillUnsaved), "{again:?}");
         }
         store.memory().set_full(false);
+        committer.hurry();
         let again = committer.finished().await;
 
         assert!(matches!(again, Committed::SavedAgain(_)), "{again:?}");
