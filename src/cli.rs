@@ -305,6 +305,7 @@ pub(crate) struct Context {
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<i32, CliError> {
+    foreground::bear_full_files();
     match command {
         Command::Share(args) => share::run(context, args).await,
         Command::Join(args) => join::run(context, args).await,

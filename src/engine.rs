@@ -214,9 +214,11 @@ impl Engine {
     ///
     /// # Contract: handle → persist → perform
     /// Whoever drives commits [`Outcome::persist`] before it performs [`Outcome::effects`], and keeps the order
-    /// of effects across outcomes; [`Outcome::live`] is performed at once. If a commit fails, nothing of its
-    /// effects is performed and [`Event::CommitFailed`] is handled. `entropy` was never used before; `now.mono`
-    /// never goes back.
+    /// of effects across outcomes; [`Outcome::live`] is performed at once. If a commit fails, nothing is told of
+    /// what its effects would tell and [`Event::CommitFailed`] is handled at once. From then on outcomes want
+    /// nothing kept that their effects depend on: what they want kept is added to what waits, or dropped where
+    /// nothing more can be saved, and their effects are performed. Once everything that waits is on disk,
+    /// [`Event::CommittedAgain`] is handled. `entropy` was never used before; `now.mono` never goes back.
     pub fn handle(&mut self, event: Event, now: Now, entropy: &mut Entropy) -> Outcome {
         let mut context = Context::new(now, entropy);
         match event {
@@ -224,7 +226,8 @@ impl Engine {
             Event::Command { request, command } => self.command(request, command, &mut context),
             Event::Net(event) => self.net(event, &mut context),
             Event::Pty { terminal, event } => self.pty(terminal, event, &mut context),
-            Event::CommitFailed { reason } => self.commit_failed(&reason, &mut context),
+            Event::CommitFailed { error } => self.commit_failed(error, &mut context),
+            Event::CommittedAgain => self.committed_again(&mut context),
         }
         self.tick(&mut context);
         self.settle(&mut context);
@@ -482,19 +485,34 @@ impl Engine {
         self.changed = true;
     }
 
-    fn commit_failed(&mut self, reason: &str, context: &mut Context<'_>) {
-        if let Phase::Member(member) = &mut self.phase {
-            member.read_only = true;
-            let text = format!(
-                "the state cannot be saved ({reason}): nothing more is sent or kept until restart; the \
-                 terminal goes on"
-            );
-            member.notice(text, context);
-        } else {
-            let message = format!("the state cannot be saved: {reason}");
-            let error = CommandError::new(Code::StoreFailed, message);
-            self.stop(StopReason::JoinFailed(error), context);
+    fn commit_failed(&mut self, error: CommandError, context: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Member(member) => {
+                let until = if error.code == Code::DiskFull {
+                    "until there is room"
+                } else {
+                    "until the next start"
+                };
+                let text = format!(
+                    "nothing more is saved, said or heard {until}: {error}; the terminal goes on"
+                );
+                member.replica.freeze(error);
+                member.notice(text, context);
+            }
+            Phase::Joining(_) => self.stop(StopReason::JoinFailed(error), context),
+            Phase::Over => {}
         }
+    }
+
+    /// Peers are told what there is here and asked for what was not taken meanwhile.
+    fn committed_again(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        member.replica.thaw();
+        member.notice("everything is saved again".to_owned(), context);
+        self.announce_again(context);
+        self.compare_with_all(context);
     }
 }
 

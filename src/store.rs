@@ -31,8 +31,10 @@ pub trait Store: Send {
     /// Makes the whole batch take effect, or nothing of it.
     ///
     /// # Errors
-    /// Any error poisons the store: what the disk holds of this batch is unknown until the next start,
-    /// and every later commit answers [`StoreError::Poisoned`].
+    /// After [`StoreError::DiskFull`] what the disk holds of this batch is unknown, and reading may fail, until
+    /// a later commit succeeds: the same batch, with what has come since, may be tried again. Any other error
+    /// poisons the store: what the disk holds of this batch is unknown until the next start, and every later
+    /// commit answers [`StoreError::Poisoned`].
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError>;
 
     /// Gives space of deleted and replaced records back.
@@ -58,7 +60,7 @@ pub enum StoreError {
     #[error("the state folder cannot be written: {0}")]
     Unwritable(String),
     /// No space, quota or file size left.
-    #[error("the disk is full, nothing more is saved")]
+    #[error("the disk is full")]
     DiskFull,
     /// The record at this place fails its authentication.
     #[error("the record {key} is damaged")]
@@ -87,9 +89,8 @@ impl StoreError {
             Self::Unwritable(_) => "state-unwritable",
             Self::DiskFull => "disk-full",
             Self::Corrupt { .. } | Self::Damaged(_) => "store-corrupt",
-            Self::Poisoned => "store-read-only",
-            Self::Locked => "store-locked",
-            Self::Io(_) => "store-failed",
+            Self::Poisoned | Self::Io(_) => "store-failed",
+            Self::Locked => "state-locked",
         }
     }
 }
@@ -109,8 +110,10 @@ pub(crate) mod tests {
         fn misdirect(&mut self, from: &Key, to: &Key);
         /// Makes the next commit fail as a failing fsync does.
         fn fail_next_commit(&mut self);
-        /// Makes the next commit meet a full disk.
+        /// Makes commits meet a full disk.
         fn fill_disk(&mut self);
+        /// Makes room on the disk.
+        fn free_disk(&mut self);
     }
 
     /// Every promise of [`Store`], on a fresh bench each.
@@ -123,7 +126,8 @@ pub(crate) mod tests {
         a_flipped_bit_is_found_and_the_others_are_returned(fresh());
         a_record_at_a_foreign_place_is_refused(fresh());
         a_failed_commit_poisons_the_store(fresh());
-        a_full_disk_is_told_apart(fresh());
+        a_full_disk_takes_the_batch_once_there_is_room(fresh());
+        a_crash_on_a_full_disk_loses_nothing_that_was_saved(fresh());
         compacting_changes_nothing(fresh());
         an_empty_batch_is_no_commit(fresh());
         a_damaged_record_can_be_written_again(fresh());
@@ -299,24 +303,42 @@ pub(crate) mod tests {
         put(bench.store(), &before, b"again");
     }
 
-    fn a_full_disk_is_told_apart(mut bench: impl Bench) {
+    fn a_full_disk_takes_the_batch_once_there_is_room(mut bench: impl Bench) {
+        let (before, big) = (at(Table::Log, b"1"), at(Table::Bodies, b"big"));
+        put(bench.store(), &before, b"safe");
+        bench.fill_disk();
+        let mut batch = Batch::new();
+        batch.put(big.clone(), vec![1; 1 << 20]);
+
+        for _ in 0..3 {
+            let refused = bench.store().commit(batch.clone(), Durability::Immediate);
+            assert_eq!(refused, Err(StoreError::DiskFull));
+        }
+        bench.free_disk();
+        bench.store().commit(batch, Durability::Immediate).unwrap();
+
+        put(bench.store(), &at(Table::Log, b"2"), b"goes on");
+        bench.crash();
+        let sizes = [&before, &big].map(|key| bench.store().load(key).unwrap().unwrap().len());
+        assert_eq!(sizes, [4, 1 << 20]);
+        assert!(bench.store().load(&at(Table::Log, b"2")).unwrap().is_some());
+    }
+
+    fn a_crash_on_a_full_disk_loses_nothing_that_was_saved(mut bench: impl Bench) {
+        let before = at(Table::Log, b"1");
+        put(bench.store(), &before, b"safe");
         bench.fill_disk();
         let mut batch = Batch::new();
         batch.put(at(Table::Bodies, b"big"), vec![1; 1 << 20]);
-
-        let first = bench
+        bench
             .store()
             .commit(batch, Durability::Immediate)
             .unwrap_err();
 
-        assert_eq!(first, StoreError::DiskFull);
-        let mut batch = Batch::new();
-        batch.delete(at(Table::Bodies, b"big"));
-        let second = bench
-            .store()
-            .commit(batch, Durability::Immediate)
-            .unwrap_err();
-        assert_eq!(second, StoreError::Poisoned);
+        bench.crash();
+
+        let kept = bench.store().load(&before).unwrap();
+        assert_eq!(kept.as_deref(), Some(&b"safe"[..]));
     }
 
     fn compacting_changes_nothing(mut bench: impl Bench) {

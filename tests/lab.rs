@@ -14,6 +14,8 @@ mod harness;
 
 #[path = "lab/bad_links.rs"]
 mod bad_links;
+#[path = "lab/full_disk.rs"]
+mod full_disk;
 #[path = "lab/hand_off.rs"]
 mod hand_off;
 #[path = "lab/network.rs"]

@@ -13,6 +13,7 @@
 mod access;
 mod at_rest;
 mod bad_bytes;
+mod bad_machines;
 mod bad_networks;
 mod chat_and_presence;
 mod cli;

@@ -27,6 +27,12 @@ pub(crate) struct Operator {
     bugs: Bugs,
     said: u64,
     down: BTreeMap<NodeId, Duration>,
+    /// Full disks, and until when.
+    full: BTreeMap<NodeId, Duration>,
+    /// Nodes that cannot save, and when somebody starts them again.
+    failed: BTreeMap<NodeId, Duration>,
+    /// Clocks that are wrong, until when, and how they are when they are right.
+    wrong: BTreeMap<NodeId, (Duration, i64)>,
     healed_at: Option<Duration>,
     unstuck_at: Option<Duration>,
 }
@@ -41,6 +47,9 @@ impl Operator {
             bugs,
             said: 0,
             down: BTreeMap::new(),
+            full: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            wrong: BTreeMap::new(),
             healed_at: None,
             unstuck_at: None,
         }
@@ -85,6 +94,7 @@ impl Operator {
         while self.newcomers.1 > 0 {
             self.join(world);
         }
+        self.mend_machines(world, Duration::MAX);
         let stopped: Vec<NodeId> = world.nodes().filter(|node| !world.runs(*node)).collect();
         stopped.into_iter().for_each(|node| world.restart(node));
         world.heal();
@@ -92,9 +102,28 @@ impl Operator {
         self.down.clear();
     }
 
+    /// Machines whose time has come are whole again.
+    fn mend_machines(&mut self, world: &mut World, now: Duration) {
+        for node in due(&mut self.full, |until| *until <= now) {
+            world.set_full(node, false);
+        }
+        for node in due(&mut self.failed, |until| *until <= now) {
+            self.crash(world, node);
+        }
+        let wrong = std::mem::take(&mut self.wrong);
+        for (node, (until, right)) in wrong {
+            if until <= now {
+                world.set_clock(node, right);
+            } else {
+                self.wrong.insert(node, (until, right));
+            }
+        }
+    }
+
     /// What lasts a while ends.
     fn mend(&mut self, world: &mut World) {
         let now = world.now();
+        self.mend_machines(world, now);
         let due: Vec<NodeId> = self
             .down
             .iter()
@@ -123,6 +152,7 @@ impl Operator {
         if happens(world, deeds.host_crash) {
             self.crash(world, HOST);
         }
+        self.break_machines(world);
         if happens(world, deeds.cut) {
             let (a, b) = (anybody(world), anybody(world));
             world.cut(a, b);
@@ -133,6 +163,46 @@ impl Operator {
         if happens(world, deeds.stuck) && self.unstuck_at.is_none() {
             world.set_stuck(HOST, true);
             self.unstuck_at = Some(later(world, 3));
+        }
+    }
+
+    fn break_machines(&mut self, world: &mut World) {
+        let deeds = self.deeds;
+        if happens(world, deeds.full) {
+            let victim = anybody(world);
+            world.set_full(victim, true);
+            let until = later(world, deeds.full_s);
+            self.full.insert(victim, until);
+        }
+        if happens(world, deeds.fsync) {
+            let guests = world.nodes().count() as u64 - 1;
+            let victim = NodeId(1 + usize::try_from(world.draw(guests)).unwrap_or(0));
+            if world.runs(victim) && !self.failed.contains_key(&victim) {
+                world.fail_disk(victim);
+                let until = later(world, 10);
+                self.failed.insert(victim, until);
+            }
+        }
+        if happens(world, deeds.clock) {
+            self.set_clock(world);
+        }
+        if happens(world, deeds.sleep) {
+            let victim = anybody(world);
+            let time = Duration::from_secs(world.draw(86_400));
+            world.sleep(victim, time);
+        }
+    }
+
+    fn set_clock(&mut self, world: &mut World) {
+        let victim = anybody(world);
+        let right = world.clock(victim);
+        let ahead = world.draw(2) == 0;
+        let by = i64::try_from(world.draw(self.deeds.clock_s) * 1000).unwrap_or(0);
+        let until = later(world, 20);
+        if !self.wrong.contains_key(&victim) {
+            let wrong = if ahead { right + by } else { right - by };
+            world.set_clock(victim, wrong);
+            self.wrong.insert(victim, (until, right));
         }
     }
 
@@ -249,6 +319,19 @@ impl Operator {
         let index = usize::try_from(world.draw(guests.len() as u64)).unwrap_or(0);
         guests.get(index).copied()
     }
+}
+
+/// Takes out those whose time has come.
+fn due(all: &mut BTreeMap<NodeId, Duration>, come: impl Fn(&Duration) -> bool) -> Vec<NodeId> {
+    let due: Vec<NodeId> = all
+        .iter()
+        .filter(|(_, until)| come(until))
+        .map(|(node, _)| *node)
+        .collect();
+    for node in &due {
+        all.remove(node);
+    }
+    due
 }
 
 /// Whether something that happens `rate` times a minute happens at this look.

@@ -4,13 +4,14 @@ use collab_p2p::sim::{Adversary, Links};
 use serde::Deserialize;
 
 /// The scenarios of this folder.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     include_str!("../scenarios/convergence.toml"),
     include_str!("../scenarios/convergence_without_gossip.toml"),
     include_str!("../scenarios/gossip_alone.toml"),
     include_str!("../scenarios/control.toml"),
     include_str!("../scenarios/control_auto.toml"),
     include_str!("../scenarios/arrivals.toml"),
+    include_str!("../scenarios/bad_machines.toml"),
 ];
 
 /// What happens to whom, and what must hold.
@@ -79,6 +80,18 @@ pub(crate) struct Deeds {
     pub(crate) host_crash: u32,
     /// Longest time that a node stays dead, in seconds.
     pub(crate) down_s: u64,
+    /// A node's disk is full for a while.
+    pub(crate) full: u32,
+    /// Longest time that a disk stays full, in seconds.
+    pub(crate) full_s: u64,
+    /// A guest's fsync fails; somebody starts its node again some time later.
+    pub(crate) fsync: u32,
+    /// A node's wall clock is set wrong for a while.
+    pub(crate) clock: u32,
+    /// How far at most, in seconds, either way.
+    pub(crate) clock_s: u64,
+    /// A node's machine sleeps for up to a day.
+    pub(crate) sleep: u32,
     /// Two nodes lose their connections.
     pub(crate) cut: u32,
     /// Somebody asks for control.

@@ -160,7 +160,9 @@ pub fn help(code: Code) -> &'static str {
         Code::StoreCorrupt => "join again with a ticket; members still have what was said",
         Code::StateUnwritable => "make the folder writable, or choose another with --state-dir",
         Code::StateLocked => "another process uses this membership; `collab-p2p list` shows it",
-        Code::DiskFull => "free some space, then start again; the terminal goes on meanwhile",
+        Code::DiskFull => {
+            "free some space; a node that runs goes on by itself, its terminal meanwhile"
+        }
         Code::StoreFailed => "check the disk, then start again; nothing unsaved was sent",
         Code::ConfigBroken => {
             "correct the file (`collab-p2p config path` names it), then try `collab-p2p config check`"

@@ -120,6 +120,14 @@ pub(crate) fn serve(context: &Context, running: &Running) -> Result<Serving, Cli
     })
 }
 
+/// From now on a file that reaches its largest allowed size is an error like a full disk, not the end of the process.
+/// What a shell is started with is reset on its way.
+pub(crate) fn bear_full_files() {
+    let too_large = SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32);
+    // Where it cannot be had, the system's own way stands.
+    drop(signal(too_large));
+}
+
 /// Signals that take a node offline.
 pub(crate) struct Signals(Vec<(i32, Signal)>);
 

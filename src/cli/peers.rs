@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, help};
 use crate::cli::nodes::{self, Found, items, text};
 use crate::cli::output::{self, shown};
 use crate::engine::documents::text::inert;
@@ -77,6 +77,9 @@ fn print_status(context: &Context, status: &Value) {
         "network   {}",
         network_line(&network, people.len() > 1)
     ));
+    if let Some(unsaved) = session.get("unsaved").filter(|one| !one.is_null()) {
+        output.line(&format!("saving    {}", unsaved_line(unsaved)));
+    }
     for terminal in status.get("terminals").map(items).unwrap_or_default() {
         output.line(&format!("terminal  {}", terminal_line(terminal)));
     }
@@ -92,6 +95,16 @@ fn print_status(context: &Context, status: &Value) {
     }
     let rows: Vec<Vec<String>> = people.iter().map(participant_row).collect();
     output.table(&PARTICIPANT_HEAD, &rows);
+}
+
+/// Why nothing is saved, and what to do: the code's own help.
+fn unsaved_line(unsaved: &Value) -> String {
+    let code = serde_json::from_value(unsaved["code"].clone());
+    let help = code.map_or("", |code| help(code));
+    format!(
+        "nothing is saved: {}; {help}",
+        inert(&text(unsaved, "message"))
+    )
 }
 
 fn network_line(network: &Value, others: bool) -> String {

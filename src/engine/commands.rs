@@ -28,10 +28,20 @@ impl Engine {
         command: Command,
         context: &mut Context<'_>,
     ) {
-        match self.execute(request, command, context) {
+        let may = self.may_keep(&command);
+        match may.and_then(|()| self.execute(request, command, context)) {
             Ok(Some(reply)) => context.reply(request, Ok(reply)),
             Ok(None) => {}
             Err(error) => context.reply(request, Err(error)),
+        }
+    }
+
+    /// While nothing can be saved, nothing that has to be kept is done.
+    fn may_keep(&self, command: &Command) -> Result<(), CommandError> {
+        let frozen = self.replica().and_then(|replica| replica.frozen());
+        match frozen.filter(|_| writes(command)) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
         }
     }
 
@@ -51,9 +61,6 @@ impl Engine {
                 "this node is no member yet",
             ));
         };
-        if member.read_only && writes(&command) {
-            return Err(read_only());
-        }
         match command {
             Command::PatchSession(patch) => member.patch(patch, context).map(Some),
             Command::PostMessage {
@@ -452,11 +459,6 @@ impl Engine {
             context.reply(request, Err(CommandError::new(Code::TimedOut, message)));
         }
     }
-}
-
-fn read_only() -> CommandError {
-    let message = "the state cannot be saved, so nothing that lasts can be done";
-    CommandError::new(Code::StoreFailed, message)
 }
 
 fn writes(command: &Command) -> bool {

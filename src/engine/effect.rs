@@ -169,3 +169,35 @@ pub enum PtyEffect {
     /// End the child: SIGHUP, grace, SIGKILL.
     Hangup,
 }
+
+/// Of the effects of a batch that was not kept: what is performed all the same, and what faces are told once it is
+/// kept. Questioners get a refusal, peers are told nothing, and connections, streams and terminals go on.
+pub fn unkept(effects: Vec<Effect>, refusal: &CommandError) -> (Vec<Effect>, Vec<Effect>) {
+    let (mut now, mut later) = (Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Reply { request, result: _ } => {
+                let message = format!("this is not saved, and nobody is told: {refusal}");
+                let result = Err(CommandError::new(refusal.code, message));
+                now.push(Effect::Reply { request, result });
+            }
+            Effect::Net(NetEffect::Send { .. } | NetEffect::Publish { .. }) => {}
+            Effect::Net(NetEffect::Judge { id, .. }) => {
+                let verdict = Verdict::Ignore;
+                now.push(Effect::Net(NetEffect::Judge { id, verdict }));
+            }
+            Effect::Net(
+                NetEffect::SetMembers(_)
+                | NetEffect::Dial { .. }
+                | NetEffect::Close { .. }
+                | NetEffect::OpenStream { .. }
+                | NetEffect::CloseStream { .. }
+                | NetEffect::Subscribe(_),
+            )
+            | Effect::Pty { .. }
+            | Effect::Stop(_) => now.push(effect),
+            Effect::Emit(_) => later.push(effect),
+        }
+    }
+    (now, later)
+}

@@ -1,7 +1,7 @@
 //! Everything that can happen to a session: plain facts, reported by the adapters and the faces.
 
 use crate::engine::address::{Addr, Network};
-use crate::engine::command::Command;
+use crate::engine::command::{Command, CommandError};
 use crate::engine::ids::{MemberId, TerminalId, TopicId};
 
 /// A connection to a peer, numbered by the net adapter, never reused in a process.
@@ -111,11 +111,16 @@ pub enum Event {
         /// What happened.
         event: PtyEvent,
     },
-    /// A commit failed. Nothing of it was sent; log and documents are read-only until restart.
+    /// A commit failed. Nothing of it was told to anybody; log and documents neither grow nor are passed on until
+    /// [`Event::CommittedAgain`] or the next start.
     CommitFailed {
-        /// For the person.
-        reason: String,
+        /// Why, for the person. After [`Code::DiskFull`] it is tried again.
+        ///
+        /// [`Code::DiskFull`]: crate::engine::error::Code::DiskFull
+        error: CommandError,
     },
+    /// What could not be committed is on disk now.
+    CommittedAgain,
 }
 
 /// A fact of the network.

@@ -270,9 +270,14 @@ impl Engine {
                 rows: size.1,
             },
         );
-        let announced = member.announce(context, |documents, writer, now| {
-            documents.resize_terminal(writer, now, terminal, size)
-        });
+        let announced = if member.replica.frozen().is_some() {
+            // The size is told once it can be kept; the pictures have it now.
+            Ok(())
+        } else {
+            member.announce(context, |documents, writer, now| {
+                documents.resize_terminal(writer, now, terminal, size)
+            })
+        };
         let what = What::TerminalResized {
             terminal,
             cols: size.0,
@@ -281,6 +286,29 @@ impl Engine {
         context.emit(None, what);
         self.frame(terminal, context);
         announced.map(|()| Reply::Done)
+    }
+
+    /// What could not be announced of terminals that run here is announced now.
+    pub(in crate::engine) fn announce_again(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let hosted = member.terminals.hosted.iter();
+        let states: Vec<(TerminalId, bool, (u16, u16))> = hosted
+            .map(|(id, hosted)| (*id, hosted.open, hosted.size))
+            .collect();
+        for (id, open, size) in states {
+            let announced = member.announce(context, |documents, writer, now| {
+                if open {
+                    documents.resize_terminal(writer, now, id, size)
+                } else {
+                    documents.close_terminal(writer, now, id, None)
+                }
+            });
+            if let Err(error) = announced {
+                tracing::warn!(%error, "a terminal's state could not be announced");
+            }
+        }
     }
 
     /// The shell has ended: viewers see the last screen and the status; the owner's session is over with it.
@@ -653,12 +681,6 @@ impl Member {
             crate::engine::time::Wall,
         ) -> Result<Option<LocalChange>, WriteError>,
     ) -> Result<(), CommandError> {
-        if self.read_only {
-            return Err(CommandError::new(
-                Code::StoreFailed,
-                "the state cannot be saved",
-            ));
-        }
         let now = context.now.wall;
         let owner = self.me();
         let mut taken = Taken::default();

@@ -64,6 +64,10 @@ pub const GIVEN_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 pub const GIVEN_BURST_BYTES: u64 = 32 * 1024 * 1024;
 /// An answer to a neighbour's request counts as so many bytes at least: looking costs too.
 pub const GIVEN_ANSWER_BYTES_MIN: u64 = 16 * 1024;
+/// What a full disk did not take is tried again after this time.
+pub const STORE_RETRY: Duration = ms(1_000);
+/// While the disk stays full the pause doubles up to this one, the longest time that a person who has made room waits.
+pub const STORE_RETRY_MAX: Duration = ms(8_000);
 /// Message on the control stream.
 pub const CONTROL_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Entries that go out by gossip; larger ones are left to catch-up, which begins within [`COMPARE_AFTER`].
@@ -497,7 +501,7 @@ const _: () = assert!(ADDRS_PER_PEER_MAX <= DIAL_ADDRESSES_MAX);
 const _: () = assert!(MDNS_ADDRESSES_PER_PEER_MAX <= DIAL_ADDRESSES_MAX);
 const _: () = assert!(ADDRS_PER_PEER_MAX <= TICKET_ADDRESSES_MAX);
 const _: () = assert!(UNPROVEN_CONNECTIONS_PER_PEER_MAX <= UNPROVEN_CONNECTIONS_PER_IP_MAX);
-const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX <= UNPROVEN_CONNECTIONS_MAX);
+const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX < UNPROVEN_CONNECTIONS_MAX);
 const _: () = assert!(UNPROVEN_CONNECTIONS_MAX <= PENDING_CONNECTIONS_MAX);
 const _: () = assert!(PENDING_CONNECTIONS_MAX + UNPROVEN_CONNECTIONS_MAX < CONNECTIONS_MAX);
 const _: () = assert!(CONNECTIONS_PER_MEMBER_MAX * FULL_MESH_MEMBERS_MAX < CONNECTIONS_MAX);
@@ -527,8 +531,6 @@ const _: () = assert!(
     UNPROVEN_CONNECTIONS_MAX + CANDIDATES_MAX + FULL_MESH_MEMBERS_MAX * CONNECTIONS_PER_MEMBER_MAX
         <= CONNECTIONS_MAX
 );
-const _: () = assert!(UNPROVEN_CONNECTIONS_PER_PEER_MAX <= UNPROVEN_CONNECTIONS_PER_IP_MAX);
-const _: () = assert!(UNPROVEN_CONNECTIONS_PER_IP_MAX < UNPROVEN_CONNECTIONS_MAX);
 const _: () = assert!(PENDING_CONNECTIONS_PER_IP_MAX < PENDING_CONNECTIONS_MAX);
 
 // Entries: what may be written can be sent, asked for and kept waiting.

@@ -129,6 +129,8 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) members: BTreeSet<MemberId>,
     /// The last moment of the membership that ends next.
     pub(in crate::engine) next_end: Option<Wall>,
+    /// What the wall clock said when it was last asked whose time is over.
+    pub(in crate::engine) judged_at: Wall,
     /// Members of whom faces were told.
     pub(in crate::engine) announced: BTreeSet<MemberId>,
     /// Terminals of others as faces were told: open, columns, rows.
@@ -143,7 +145,6 @@ pub(in crate::engine) struct Member {
     pub(in crate::engine) verbs: u64,
     pub(in crate::engine) notices: VecDeque<Notice>,
     pub(in crate::engine) notice_number: u64,
-    pub(in crate::engine) read_only: bool,
     pub(in crate::engine) alone: bool,
     pub(in crate::engine) synced: bool,
     pub(in crate::engine) ending: Option<Ending>,
@@ -358,13 +359,13 @@ impl Member {
             leaving: false,
             members,
             next_end: None,
+            judged_at: context.now.wall,
             typing: BTreeMap::new(),
             asking: BTreeMap::new(),
             ordering: BTreeMap::new(),
             verbs: 0,
             notices: VecDeque::new(),
             notice_number: 0,
-            read_only: false,
             alone: false,
             synced: false,
             ending: None,
@@ -637,7 +638,13 @@ impl Member {
         timers.arm(Timer::PresenceEnds, self.board.next_end(now.mono));
         timers.arm(Timer::Fetch, self.sync.deadline());
         let over = |end: Wall| now.mono + end.since(now.wall) + Duration::from_millis(1);
-        timers.arm(Timer::MembershipEnds, self.next_end.map(over));
+        // A clock that was set back may have ended what is not over.
+        let set_back = now.wall < self.judged_at;
+        let ends = set_back.then_some(now.mono);
+        timers.arm(
+            Timer::MembershipEnds,
+            ends.or_else(|| self.next_end.map(over)),
+        );
         let promises = self.typing.values().chain(self.asking.values().flatten());
         let promises = promises.chain(self.ordering.values().flatten());
         timers.arm(Timer::Request, promises.map(|promise| promise.until).min());
@@ -712,6 +719,8 @@ impl Engine {
 mod tests {
     use super::*;
     use crate::engine::command::{Command, ControlCommand};
+    use crate::engine::event::Event;
+    use crate::engine::message::PeerMessage;
     use crate::engine::stage::Stage;
 
     const OWNER: usize = 0;
@@ -779,5 +788,74 @@ mod tests {
             assert!(!is_connected(&mut stage, OWNER, guest) && !is_connected(&mut stage, 1, guest));
         }
         assert!(is_connected(&mut stage, OWNER, 1), "others stay");
+    }
+
+    #[test]
+    fn who_was_over_by_a_wrong_clock_is_talked_to_again_once_it_is_right() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let until = stage.now().wall + Duration::from_secs(3600);
+        let guest = guest_until(&mut stage, Role::Viewer, until);
+        stage.run(Duration::from_secs(3));
+        assert!(is_connected(&mut stage, OWNER, guest));
+
+        stage.ahead_ms = 24 * 3_600_000;
+        stage.run(Duration::from_secs(5));
+        assert!(!is_connected(&mut stage, OWNER, guest));
+        stage.ahead_ms = 0;
+        stage.run(Duration::from_secs(60));
+
+        assert!(is_connected(&mut stage, OWNER, guest));
+        assert!(is_connected(&mut stage, OWNER, 1));
+    }
+
+    #[test]
+    fn who_cannot_save_tells_nothing_takes_nothing_and_is_reached_all_the_same() {
+        let mut stage = Stage::with(&[Role::Viewer, Role::Viewer]);
+        let owner = stage.id(OWNER);
+        let say = |text: &str| Command::PostMessage {
+            text: text.to_owned(),
+            reply: None,
+            mentions: Vec::new(),
+            anchor: None,
+        };
+        let error = CommandError::new(Code::StoreFailed, "fsync failed");
+        stage.happen(OWNER, Event::CommitFailed { error });
+        stage.sent.clear();
+
+        stage.command(1, say("meanwhile")).unwrap();
+        stage.say(1, OWNER, &PeerMessage::Want(vec![(owner, 0)]));
+        stage.cut(OWNER, 1);
+        stage.run(Duration::from_secs(10));
+
+        assert!(is_connected(&mut stage, OWNER, 1));
+        let refused = stage.command(OWNER, say("unsaved")).unwrap_err();
+        assert_eq!(refused.code, Code::StoreFailed);
+        assert!(stage.view(OWNER).messages.is_empty());
+        assert_eq!(stage.view(OWNER).unsaved.unwrap().code, Code::StoreFailed);
+        let said = stage.said(OWNER, 1);
+        assert!(said.len() > 8, "it goes on beating");
+        for message in said {
+            match message {
+                PeerMessage::Ping { vector, .. } => assert_eq!(vector, Hash([0; 32])),
+                PeerMessage::Vector(_)
+                | PeerMessage::Want(_)
+                | PeerMessage::Entries { .. }
+                | PeerMessage::WantBodies(_)
+                | PeerMessage::Bodies(_)
+                | PeerMessage::WantEpochs(_)
+                | PeerMessage::Epochs(_) => panic!("{message:?}"),
+                PeerMessage::Hello(_)
+                | PeerMessage::Pong { .. }
+                | PeerMessage::PresenceHave(_)
+                | PeerMessage::Presences(_)
+                | PeerMessage::Addresses(_)
+                | PeerMessage::Lease(_)
+                | PeerMessage::Bye => {}
+            }
+        }
+        stage.happen(OWNER, Event::CommittedAgain);
+        stage.run(Duration::from_secs(5));
+        assert_eq!(stage.view(OWNER).messages.len(), 1);
+        assert_eq!(stage.view(OWNER).unsaved, None);
     }
 }

@@ -68,6 +68,7 @@ impl Engine {
             return;
         };
         let now_members = effective(&member.replica, context.now.wall);
+        member.judged_at = context.now.wall;
         member.next_end = member.replica.membership().next_end(context.now.wall);
         let session = member.replica.session();
         let me = member.me();
@@ -205,7 +206,11 @@ impl Engine {
         while member.pings.len() > 4 * MEMBERS_MAX {
             member.pings.pop_first();
         }
-        let vector = digest(&member.replica.vector());
+        // What is not saved is not claimed: neighbours keep it for us.
+        let vector = match member.replica.frozen() {
+            None => digest(&member.replica.vector()),
+            Some(_) => Hash([0; 32]),
+        };
         context.send(stream, PeerMessage::Ping { nonce, vector }.encode());
     }
 
@@ -267,8 +272,26 @@ impl Engine {
         self.look_for_anybody(context);
     }
 
+    /// Begins catch-up with every neighbour anew.
+    pub(in crate::engine) fn compare_with_all(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let mut out = Vec::new();
+        for (peer, ..) in self.links.up() {
+            member.sync.up(peer, &member.replica, &mut out);
+        }
+        self.synced(out, context);
+    }
+
     /// Does what catch-up asks.
     fn synced(&mut self, outputs: Vec<SyncOutput>, context: &mut Context<'_>) {
+        if self
+            .replica()
+            .is_some_and(|replica| replica.frozen().is_some())
+        {
+            return;
+        }
         for output in outputs {
             match output {
                 SyncOutput::Send(peer, message) => self.tell(peer, &message, context),
@@ -293,7 +316,7 @@ impl Engine {
             return;
         };
         let me = member.me();
-        if member.replica.documents().member(&me).is_some() || member.read_only {
+        if member.replica.documents().member(&me).is_some() || member.replica.frozen().is_some() {
             return;
         }
         let mut taken = Taken::default();
@@ -545,6 +568,9 @@ impl Engine {
         }
         let now = context.now.mono;
         let mut out = Vec::new();
+        if member.replica.frozen().is_some() && is_about_logs(&message) {
+            return;
+        }
         match message {
             PeerMessage::Ping { nonce, vector } => {
                 self.ask_bodies(peer, context);
@@ -986,7 +1012,7 @@ impl Engine {
         let Some(mut door) = member.doors.remove(&stream) else {
             return;
         };
-        let may_write = !member.read_only;
+        let may_write = member.replica.frozen().is_none();
         let mut outputs = Vec::new();
         let mut session = member
             .replica
@@ -1361,6 +1387,27 @@ fn neighbours(
         distance *= 2;
     }
     chosen
+}
+
+/// Whether a message is about what is in logs and what is missing there.
+fn is_about_logs(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Vector(_)
+        | PeerMessage::Want(_)
+        | PeerMessage::Entries { .. }
+        | PeerMessage::WantBodies(_)
+        | PeerMessage::Bodies(_)
+        | PeerMessage::WantEpochs(_)
+        | PeerMessage::Epochs(_) => true,
+        PeerMessage::Hello(_)
+        | PeerMessage::Ping { .. }
+        | PeerMessage::Pong { .. }
+        | PeerMessage::PresenceHave(_)
+        | PeerMessage::Presences(_)
+        | PeerMessage::Addresses(_)
+        | PeerMessage::Lease(_)
+        | PeerMessage::Bye => false,
+    }
 }
 
 #[cfg(test)]

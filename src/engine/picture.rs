@@ -71,6 +71,7 @@ impl Engine {
                 waits_for: String::new(),
             },
             listen: self.listen.iter().map(ToString::to_string).collect(),
+            unsaved: None,
             notices: Vec::new(),
         }
     }
@@ -102,6 +103,7 @@ impl Engine {
             peers: self.peer_views(member),
             connection: self.connection(member, now),
             listen: self.listen.iter().map(ToString::to_string).collect(),
+            unsaved: member.replica.frozen().cloned(),
             notices: member.notices.iter().cloned().collect(),
         }
     }

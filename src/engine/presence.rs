@@ -88,7 +88,8 @@ impl Board {
         self.acted = now.mono;
         let last = self.mine.last_active;
         // The stamp alone is not worth a message more often than every few seconds.
-        if now.wall.since(last) >= PRESENCE_HEARTBEAT {
+        // A stamp of the future is one of a clock that was set back since.
+        if now.wall.since(last) >= PRESENCE_HEARTBEAT || now.wall < last {
             self.mine.last_active = now.wall;
         }
         self.refresh(now);

@@ -118,6 +118,8 @@ pub struct Replica {
     locked: BTreeSet<EpochId>,
     actor: ActorNonce,
     invites: BTreeMap<InviteId, OwnInvite>,
+    /// Why nothing can be saved, if so: what is not saved is neither written nor taken.
+    frozen: Option<CommandError>,
     planted: Planted,
 }
 
@@ -186,6 +188,7 @@ impl Replica {
             let_go: BTreeMap::new(),
             locked: BTreeSet::new(),
             invites: BTreeMap::new(),
+            frozen: None,
             planted: Planted::default(),
         }
     }
@@ -213,6 +216,25 @@ impl Replica {
     /// Breaks rules on purpose.
     pub fn plant(&mut self, planted: Planted) {
         self.planted = planted;
+    }
+
+    /// From now on nothing can be saved, for this reason: nothing is written and nothing is taken from peers.
+    pub fn freeze(&mut self, why: CommandError) {
+        self.frozen = Some(why);
+    }
+
+    /// Everything here is saved and more can be.
+    pub fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Why nothing can be saved, if so.
+    pub fn frozen(&self) -> Option<&CommandError> {
+        self.frozen.as_ref()
+    }
+
+    fn may_grow(&self) -> Result<(), CommandError> {
+        self.frozen.clone().map_or(Ok(()), Err)
     }
 
     /// This member.
@@ -359,6 +381,9 @@ impl Replica {
     }
 
     fn place(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
+        if self.frozen.is_some() {
+            return;
+        }
         let author = entry.member();
         if let Entry::Statement(statement) = &entry {
             self.learn(statement.as_ref(), taken, batch);
@@ -406,6 +431,9 @@ impl Replica {
 
     /// Gives a statement to membership, whether or not its place in its log can be filled yet.
     pub fn learn(&mut self, statement: &Verified<Statement>, taken: &mut Taken, batch: &mut Batch) {
+        if self.frozen.is_some() {
+            return;
+        }
         let Kept::New(kept) = self.membership.insert(statement.clone()) else {
             return;
         };
@@ -437,7 +465,8 @@ impl Replica {
         batch: &mut Batch,
     ) {
         let secret = EpochSecret::from_bytes(secret);
-        if secret.id() != epoch || !self.missing_epochs().contains(&epoch) {
+        if self.frozen.is_some() || secret.id() != epoch || !self.missing_epochs().contains(&epoch)
+        {
             return;
         }
         self.keyring.insert(secret);
@@ -730,6 +759,7 @@ impl Replica {
         taken: &mut Taken,
         batch: &mut Batch,
     ) -> Result<Verified<Statement>, CommandError> {
+        self.may_grow()?;
         let key = self.secrets.key.clone();
         let after = self.writer.frontier();
         let statement = self
@@ -765,6 +795,7 @@ impl Replica {
         (taken, batch): (&mut Taken, &mut Batch),
         change: impl FnOnce(&mut Documents, &Writer) -> Result<(Option<LocalChange>, T), WriteError>,
     ) -> Result<T, CommandError> {
+        self.may_grow()?;
         let action = action_of(name.kind());
         let me = self.me();
         if !self.membership.may(&me, &action) {

@@ -52,6 +52,8 @@ pub(crate) struct Stage {
     emulators: EmulatorFactory,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
+    /// How far everybody's wall clock is from the truth.
+    pub(in crate::engine) ahead_ms: i64,
 }
 
 /// A message on its way.
@@ -100,6 +102,7 @@ impl Stage {
             slow: BTreeMap::new(),
             emulators,
             sent: Vec::new(),
+            ahead_ms: 0,
         };
         let session = NewSession {
             name: "ana".to_owned(),
@@ -222,7 +225,7 @@ impl Stage {
     pub(crate) fn now(&self) -> Now {
         Now {
             mono: Mono(self.now),
-            wall: Wall(BEGINNING + self.now / 1_000),
+            wall: Wall((BEGINNING + self.now / 1_000).saturating_add_signed(self.ahead_ms)),
         }
     }
 

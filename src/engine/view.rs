@@ -44,6 +44,8 @@ pub struct View {
     pub connection: ConnectionView,
     /// Addresses at which this node listens, as text.
     pub listen: Vec<String>,
+    /// Why nothing can be saved at present, if so.
+    pub unsaved: Option<CommandError>,
     /// What the person should know, newest last, at most 16.
     pub notices: Vec<Notice>,
 }

@@ -93,6 +93,8 @@ pub struct Session {
     pub messages: u64,
     /// Newcomers who wait for a decision here.
     pub approvals: usize,
+    /// Why nothing can be saved at present; null if all is saved.
+    pub unsaved: Option<CommandError>,
     /// What the person should know, newest last.
     pub notices: Vec<NoticeJson>,
 }
@@ -731,6 +733,7 @@ impl From<&View> for Session {
                 .count(),
             messages: view.messages_total,
             approvals: view.approvals.len(),
+            unsaved: view.unsaved.clone(),
             notices: view.notices.iter().map(NoticeJson::from).collect(),
         }
     }

@@ -669,6 +669,7 @@ pub(super) mod tests {
             }],
             connection: ConnectionView::Live,
             listen: vec!["/ip4/127.0.0.1/tcp/4000".to_owned()],
+            unsaved: None,
             notices: vec![],
         }
     }

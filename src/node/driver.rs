@@ -15,11 +15,10 @@ use crate::engine::ids::TerminalId;
 use crate::engine::limits::TURNS_BEFORE_OUTPUT_MAX;
 use crate::net::{NetEvents, NetHandle};
 use crate::node::clock::Clock;
-use crate::node::committer::{Committer, OpenStore};
+use crate::node::committer::{Committed, Committer, OpenStore};
 use crate::node::entropy;
 use crate::node::handle::{Asked, HandleSource, NumberedEvent};
 use crate::node::terminals::Terminals;
-use crate::store::StoreError;
 
 /// One membership's engine with its adapters.
 pub(crate) struct Driver {
@@ -155,15 +154,19 @@ impl Driver {
         }
     }
 
-    fn committed(&mut self, result: Committed) {
-        match result {
-            Ok(effects) => self.perform(effects),
-            Err((error, answers)) => {
-                tracing::warn!(%error, "a commit failed; nothing of it is sent");
-                self.perform(answers);
-                self.handle(Event::CommitFailed {
-                    reason: error.to_string(),
-                });
+    fn committed(&mut self, committed: Committed) {
+        match committed {
+            Committed::Saved(effects) => self.perform(effects),
+            Committed::Unsaved(error, effects) => {
+                tracing::warn!(%error, "a commit failed; nobody is told what it held");
+                self.perform(effects);
+                self.handle(Event::CommitFailed { error });
+            }
+            Committed::StillUnsaved => {}
+            Committed::SavedAgain(effects) => {
+                tracing::info!("what could not be saved is saved now");
+                self.perform(effects);
+                self.handle(Event::CommittedAgain);
             }
         }
     }
@@ -199,6 +202,7 @@ impl Driver {
 
     /// Lets the disk and the peers have what is under way, then ends the terminals.
     async fn finish(mut self) -> StopReason {
+        self.committer.hurry();
         while self.committer.is_busy() {
             let committed = self.committer.finished().await;
             self.committed(committed);
@@ -210,8 +214,6 @@ impl Driver {
         reason
     }
 }
-
-type Committed = Result<Vec<Effect>, (StoreError, Vec<Effect>)>;
 
 /// What a turn is about.
 enum Happening {

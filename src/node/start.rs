@@ -14,7 +14,7 @@ use crate::engine::effect::{Outcome, StopReason};
 use crate::engine::error::Code;
 use crate::engine::event::{NetEvent, Source};
 use crate::engine::ids::{InviteId, MemberId, SessionId, TerminalId, TopicId};
-use crate::engine::persist::Table;
+use crate::engine::persist::{Durability, Table};
 use crate::engine::replica::{Records, topic};
 use crate::engine::ticket::Ticket;
 use crate::engine::time::Now;
@@ -22,7 +22,7 @@ use crate::engine::view::{ConnectionView, InviteView, Phase, View};
 use crate::engine::{Engine, JoinWith as EngineJoin, NewSession, Setup};
 use crate::net::{Net, NetConfig, NetError, Scope};
 use crate::node::clock::Clock;
-use crate::node::committer::OpenStore;
+use crate::node::committer::{OpenStore, refusal};
 use crate::node::driver::Driver;
 use crate::node::entropy;
 use crate::node::folder::{
@@ -198,9 +198,9 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
         .folders
         .open_member(info.session, info.member, parts.now().wall)
         .map_err(|error| folder_failed(&error))?;
-    let store = Disk::open(folder.path()).map_err(|error| store_failed(&error))?;
+    let mut store = Disk::open(folder.path()).map_err(|error| refusal(&error))?;
     let records = read_all(&store)?;
-    let (engine, outcome) =
+    let (engine, mut outcome) =
         Engine::resume(parts.setup.clone(), &records, parts.now(), parts.entropy()?)
             .map_err(|error| CommandError::new(Code::StoreCorrupt, error.to_string()))?;
     let discovery = engine
@@ -208,14 +208,22 @@ pub fn resume(settings: Settings, info: &MemberInfo) -> Result<Running, CommandE
         .map(|replica| *replica.discovery())
         .unwrap_or_default();
     let found = topic(&discovery, &info.session, NEARBY);
-    let open: OpenStore = Box::new(move || Ok(Box::new(store)));
+    // A node whose number is not saved would have the same one at its next start: it does not begin.
+    store
+        .commit(std::mem::take(&mut outcome.persist), Durability::Immediate)
+        .map_err(|error| refusal(&error))?;
+    let mut store = Some(store);
+    let open: OpenStore = Box::new(move || {
+        let store = store.take().ok_or(StoreError::Poisoned)?;
+        Ok(Box::new(store) as Box<dyn Store>)
+    });
     parts.run_with(settings, engine, outcome, folder, (found, open))
 }
 
 fn read_all(store: &Disk) -> Result<Records, CommandError> {
     let mut records = Vec::new();
     for table in Table::ALL {
-        let scan = store.scan(table).map_err(|error| store_failed(&error))?;
+        let scan = store.scan(table).map_err(|error| refusal(&error))?;
         for damaged in &scan.damaged {
             tracing::warn!(%damaged, "a record is damaged; members have it and are asked");
         }
@@ -561,17 +569,6 @@ fn ports_of(listen: &[Addr]) -> Ports {
 
 fn folder_failed(error: &FolderError) -> CommandError {
     CommandError::new(error.code(), error.to_string())
-}
-
-fn store_failed(error: &StoreError) -> CommandError {
-    let code = match error {
-        StoreError::Unwritable(_) => Code::StateUnwritable,
-        StoreError::DiskFull => Code::DiskFull,
-        StoreError::Locked => Code::StateLocked,
-        StoreError::Corrupt { .. } | StoreError::Damaged(_) => Code::StoreCorrupt,
-        StoreError::Poisoned | StoreError::Io(_) => Code::StoreFailed,
-    };
-    CommandError::new(code, error.to_string())
 }
 
 fn net_failed(error: &NetError) -> CommandError {

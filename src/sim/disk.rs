@@ -1,10 +1,13 @@
-//! A node's disk: batches are committed one after the other, each takes its time, and effects wait for theirs.
+//! A node's disk: batches are committed one after the other, each takes its time, and effects wait for theirs. It may
+//! be full for a while, and fsync may fail once and for all.
 
 use super::agenda::Dice;
-use crate::engine::effect::{Effect, Outcome};
+use crate::engine::command::CommandError;
+use crate::engine::effect::{Effect, Outcome, unkept};
+use crate::engine::error::Code;
 use crate::engine::persist::{Batch, Durability, Table};
 use crate::engine::replica::Records;
-use crate::store::memory::Memory;
+use crate::store::memory::{Fault, Memory};
 use crate::store::{Store, StoreError};
 
 /// A store and what is on its way there.
@@ -13,6 +16,28 @@ pub(super) struct Disk {
     store: Memory,
     under_way: Option<(Batch, Vec<Effect>)>,
     queued: Option<(Batch, Vec<Effect>)>,
+    health: Health,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Health {
+    #[default]
+    Saves,
+    Full,
+    Failed,
+}
+
+/// What became of a commit, and what is to be performed.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// It is on disk; whether another began.
+    Saved(Vec<Effect>, bool),
+    /// It is not, for a reason that the engine does not know yet; whether it is tried again.
+    Unsaved(CommandError, Vec<Effect>, bool),
+    /// It is not, as before, and is tried again.
+    StillUnsaved,
+    /// It is on disk, and with it everything that could not be saved before.
+    SavedAgain(Vec<Effect>),
 }
 
 impl Disk {
@@ -24,6 +49,18 @@ impl Disk {
             live,
         } = outcome;
         let mut at_once = live;
+        match self.health {
+            Health::Saves => {}
+            Health::Full => {
+                self.queued.get_or_insert_default().0.append(persist);
+                at_once.extend(effects);
+                return (at_once, false);
+            }
+            Health::Failed => {
+                at_once.extend(effects);
+                return (at_once, false);
+            }
+        }
         if !persist.is_empty() {
             let (batch, waiting) = self.queued.get_or_insert_default();
             batch.append(persist);
@@ -36,13 +73,52 @@ impl Disk {
         (at_once, self.begin())
     }
 
-    /// The commit under way is on disk. Returns its effects, and whether another began.
-    pub(super) fn committed(&mut self) -> Result<(Vec<Effect>, bool), StoreError> {
+    /// The commit under way reaches the disk, or what waits for room is tried again.
+    pub(super) fn committed(&mut self) -> Committed {
+        self.begin();
         let Some((batch, effects)) = self.under_way.take() else {
-            return Ok((Vec::new(), false));
+            return Committed::Saved(Vec::new(), false);
         };
-        self.store.commit(batch, Durability::Immediate)?;
-        Ok((effects, self.begin()))
+        match self.store.commit(batch.clone(), Durability::Immediate) {
+            Ok(()) if self.health == Health::Full => {
+                self.health = Health::Saves;
+                Committed::SavedAgain(effects)
+            }
+            Ok(()) => Committed::Saved(effects, self.begin()),
+            Err(error) => self.unsaved(&error, batch, effects),
+        }
+    }
+
+    fn unsaved(
+        &mut self,
+        error: &StoreError,
+        mut batch: Batch,
+        mut effects: Vec<Effect>,
+    ) -> Committed {
+        let is_full = *error == StoreError::DiskFull;
+        let code = if is_full {
+            Code::DiskFull
+        } else {
+            Code::StoreFailed
+        };
+        let refusal = CommandError::new(code, error.to_string());
+        if let Some((later, waiting)) = self.queued.take() {
+            batch.append(later);
+            effects.extend(waiting);
+        }
+        let (now, later) = unkept(effects, &refusal);
+        let is_news = !is_full || self.health == Health::Saves;
+        self.health = if is_full {
+            self.queued = Some((batch, later));
+            Health::Full
+        } else {
+            Health::Failed
+        };
+        if is_news {
+            Committed::Unsaved(refusal, now, is_full)
+        } else {
+            Committed::StillUnsaved
+        }
     }
 
     fn begin(&mut self) -> bool {
@@ -53,14 +129,29 @@ impl Disk {
         self.under_way.is_some()
     }
 
+    /// Fills the disk, or makes room on it.
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.store.set_full(full);
+    }
+
+    /// The next fsync fails. What it was for has reached the disk or has not: the next start sees.
+    pub(super) fn fail(&mut self, dice: &mut Dice) {
+        self.store.fail_next_commit(if dice.percent(50) {
+            Fault::KeptUnsaid
+        } else {
+            Fault::Lost
+        });
+    }
+
     /// The process dies. What it wanted performed is never performed; the batch under way has reached the disk or
     /// has not.
     pub(super) fn crash(&mut self, dice: &mut Dice) {
         self.queued = None;
+        self.health = Health::Saves;
         if let Some((batch, _)) = self.under_way.take()
             && dice.percent(50)
         {
-            // A store in memory without a planted fault takes every batch.
+            // A disk that is full or has failed takes nothing now either.
             drop(self.store.commit(batch, Durability::Immediate));
         }
         self.store = Memory::from_image(self.store.image());

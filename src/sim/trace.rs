@@ -90,7 +90,8 @@ fn describe<'a>(event: &'a Event, text: &mut String) -> &'a [u8] {
         | Event::Command { .. }
         | Event::Net(_)
         | Event::Pty { .. }
-        | Event::CommitFailed { .. } => (format!("{event:?}"), &[]),
+        | Event::CommitFailed { .. }
+        | Event::CommittedAgain => (format!("{event:?}"), &[]),
     };
     text.push_str(&said);
     bytes

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Adversary;
 use super::agenda::{Agenda, Dice, Occurrence, Process};
-use super::disk::Disk;
+use super::disk::{Committed, Disk};
 use super::network::{Links, Network, Now as NetNow};
 use super::shell::Shell;
 use super::trace::Trace;
@@ -144,6 +144,8 @@ struct Node {
     setup: Setup,
     life: u64,
     started: u64,
+    /// How long the node has slept since it started: time that passed for it alone.
+    slept: u64,
     engine: Option<Engine>,
     view: Option<View>,
     screens: BTreeMap<TerminalId, Arc<Redacted<Screen>>>,
@@ -264,6 +266,7 @@ impl World {
 
     /// Starts a node again that crashed or stopped. Who lost everything before it was let in joins anew.
     pub fn restart(&mut self, node: NodeId) {
+        self.set_room(node);
         let Some(records) = self.nodes.get(node.0).map(|node| node.disk.records()) else {
             return;
         };
@@ -282,6 +285,13 @@ impl World {
                 self.join(node.0);
             }
             Err(error) => self.break_down(format!("node {} cannot resume: {error}", node.0)),
+        }
+    }
+
+    /// A node is not started on a full disk: somebody makes room first.
+    fn set_room(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.set_full(false);
         }
     }
 
@@ -390,6 +400,51 @@ impl World {
         }
     }
 
+    /// Fills a node's disk, or makes room on it.
+    pub fn set_full(&mut self, node: NodeId, full: bool) {
+        self.trace
+            .deed(self.now, &format!("node {}: full: {full}", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.set_full(full);
+        }
+    }
+
+    /// The next fsync of a node fails, so that nothing more is saved until its next start.
+    pub fn fail_disk(&mut self, node: NodeId) {
+        self.trace
+            .deed(self.now, &format!("node {}: fsync fails", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.fail(&mut self.dice);
+        }
+    }
+
+    /// Sets a node's wall clock so many milliseconds ahead of the truth, or behind it.
+    pub fn set_clock(&mut self, node: NodeId, ahead_ms: i64) {
+        self.trace
+            .deed(self.now, &format!("node {}: clock {ahead_ms}", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.skew_ms = ahead_ms;
+        }
+    }
+
+    /// A node's machine wakes up: for its clocks so much time has passed, and none for the others.
+    pub fn sleep(&mut self, node: NodeId, time: Duration) {
+        self.trace
+            .deed(self.now, &format!("node {} slept {time:?}", node.0));
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        if let Some(own) = self.nodes.get_mut(node.0) {
+            own.slept = own.slept.saturating_add(micros);
+        }
+        if let Some(process) = self.running(node.0) {
+            self.set_alarm(process);
+        }
+    }
+
+    /// How many milliseconds a node's wall clock is ahead of the truth.
+    pub fn clock(&self, node: NodeId) -> i64 {
+        self.nodes.get(node.0).map_or(0, |node| node.skew_ms)
+    }
+
     /// Gives a command to a node. Its answer comes as a [`Fact::Replied`].
     pub fn command(&mut self, node: NodeId, command: Command) -> Option<RequestId> {
         let process = self.running(node.0)?;
@@ -431,6 +486,7 @@ impl World {
             setup,
             life: 0,
             started: 0,
+            slept: 0,
             engine: None,
             view: None,
             screens: BTreeMap::new(),
@@ -452,6 +508,7 @@ impl World {
         let setup = self.nodes.get_mut(id).map(|node| {
             node.life += 1;
             node.started = now;
+            node.slept = 0;
             node.setup.clone()
         });
         let time = self.time_at(id).unwrap_or_default();
@@ -530,7 +587,7 @@ impl World {
 
     fn time_at(&self, id: usize) -> Option<Now> {
         let node = self.nodes.get(id)?;
-        let mono = Mono(self.now.saturating_sub(node.started));
+        let mono = Mono(self.now.saturating_sub(node.started) + node.slept);
         let wall = (BEGINNING + self.now / MILLI).saturating_add_signed(node.skew_ms);
         Some(Now {
             mono,
@@ -611,7 +668,8 @@ impl World {
                 .as_ref()?
                 .deadline()?
                 .0
-                .saturating_add(node.started),
+                .saturating_add(node.started)
+                .saturating_sub(node.slept),
         )
     }
 
@@ -715,18 +773,27 @@ impl World {
             return;
         };
         match node.disk.committed() {
-            Ok((effects, begun)) => {
+            Committed::Saved(effects, begun) => {
                 self.commit_takes_time(process, begun);
                 self.perform(process, effects);
             }
-            Err(error) => {
-                self.handle(
-                    process,
-                    Event::CommitFailed {
-                        reason: error.to_string(),
-                    },
-                );
+            Committed::Unsaved(error, effects, again) => {
+                self.perform(process, effects);
+                self.commit_again_later(process, again);
+                self.handle(process, Event::CommitFailed { error });
             }
+            Committed::StillUnsaved => self.commit_again_later(process, true),
+            Committed::SavedAgain(effects) => {
+                self.perform(process, effects);
+                self.handle(process, Event::CommittedAgain);
+            }
+        }
+    }
+
+    fn commit_again_later(&mut self, process: Process, again: bool) {
+        if again {
+            let at = self.now + self.dice.between(500 * MILLI, 2000 * MILLI);
+            self.agenda.put(at, Occurrence::Committed(process));
         }
     }
 
@@ -1050,6 +1117,193 @@ mod tests {
             );
         }
         assert!(dialled_both_ways > 0, "only {dialled_both_ways} times");
+    }
+
+    #[test]
+    fn a_full_disk_keeps_a_node_from_hearing_and_speaking_until_there_is_room() {
+        let mut world = three_talk(7, Links::default());
+        let (ana, ben) = (NodeId(0), NodeId(1));
+
+        world.set_full(ben, true);
+        say(&mut world, ben, "not saved at once");
+        say(&mut world, ana, "while there is no room");
+        run(&mut world, Duration::from_secs(20));
+        assert_eq!(texts(&mut world, ana).len(), 4, "nothing unsaved is told");
+        let why = world.view(ben).unwrap().unsaved.clone().unwrap();
+        assert_eq!(why.code, crate::engine::error::Code::DiskFull);
+        world.set_full(ben, false);
+        run(&mut world, Duration::from_secs(20));
+
+        assert_eq!(world.view(ben).unwrap().unsaved, None);
+        let heard = texts(&mut world, ana);
+        assert!(heard.contains(&"not saved at once".to_owned()), "{heard:?}");
+        assert_eq!(texts(&mut world, ben), heard);
+        assert_eq!(heard.len(), 5);
+    }
+
+    #[test]
+    fn after_a_failed_fsync_nothing_is_told_until_the_next_start_finds_what_was_saved() {
+        for seed in 8..12 {
+            let mut world = three_talk(seed, Links::default());
+            let (ana, ben) = (NodeId(0), NodeId(1));
+
+            world.fail_disk(ben);
+            say(&mut world, ben, "who knows");
+            say(&mut world, ana, "meanwhile");
+            run(&mut world, Duration::from_secs(20));
+            assert_eq!(texts(&mut world, ana).len(), 4, "nothing unsaved is told");
+            world.crash(ben);
+            world.restart(ben);
+            say(&mut world, ben, "back");
+            run(&mut world, Duration::from_secs(20));
+
+            let heard = texts(&mut world, ana);
+            assert_eq!(texts(&mut world, ben), heard);
+            for text in ["one", "two", "three", "meanwhile", "back"] {
+                assert!(heard.contains(&text.to_owned()), "{heard:?}");
+            }
+        }
+    }
+
+    /// Ana shares a terminal and gives control of it to Ben, an editor; Cleo looks on.
+    fn ben_has_control(seed: u64) -> (World, TerminalId) {
+        let mut world = three_talk(seed, Links::default());
+        let spec = crate::engine::command::TerminalSpec {
+            argv: vec!["echo".to_owned()],
+            cwd: None,
+            env: Vec::new(),
+            title: "echo".to_owned(),
+            cols: 80,
+            rows: 24,
+        };
+        world.command(NodeId(0), Command::OpenTerminal { spec });
+        run(&mut world, Duration::from_secs(3));
+        let terminal = world.view(NodeId(0)).unwrap().terminals[0].id;
+        let to = world.member(NodeId(1)).unwrap();
+        let duration = Some(Duration::from_secs(600));
+        let command = crate::engine::command::ControlCommand::Grant { to, duration };
+        world.command(NodeId(0), Command::Control { terminal, command });
+        run(&mut world, Duration::from_secs(3));
+        assert!(controls(&mut world));
+        (world, terminal)
+    }
+
+    /// Whether Ben and Ana both know that Ben has control.
+    fn controls(world: &mut World) -> bool {
+        let ben = world.member(NodeId(1));
+        let host = world.view(NodeId(0)).unwrap().terminals[0].control.clone();
+        let view = world.view(NodeId(1)).unwrap();
+        host.holder == ben && view.terminals[0].control.mine
+    }
+
+    fn types(world: &mut World, terminal: TerminalId) -> bool {
+        drop(world.take_facts());
+        let input = Command::Input {
+            terminal,
+            bytes: b"x".to_vec(),
+            source: crate::engine::command::InputSource::Verb,
+            timeout: None,
+        };
+        let asked = world.command(NodeId(1), input);
+        run(world, Duration::from_secs(12));
+        world.take_facts().into_iter().any(|fact| match fact {
+            Fact::Replied {
+                node: NodeId(1),
+                request,
+                result,
+            } => Some(request) == asked && result.is_ok(),
+            _ => false,
+        })
+    }
+
+    #[test]
+    fn clocks_that_jump_disturb_no_lease_no_presence_and_no_chat() {
+        const DAY: i64 = 24 * 3_600_000;
+        let (ana, ben, cleo) = (NodeId(0), NodeId(1), NodeId(2));
+        for jump in [
+            DAY,
+            -DAY,
+            3652 * DAY,
+            -3652 * DAY,
+            i64::MAX / 2,
+            i64::MIN / 2,
+        ] {
+            let (mut world, terminal) = ben_has_control(13);
+            let right = [ana, ben, cleo].map(|node| world.clock(node));
+
+            world.set_clock(ben, jump);
+            run(&mut world, Duration::from_secs(5));
+            say(&mut world, ben, "by a wrong clock");
+            say(&mut world, cleo, "by a right one");
+            assert!(types(&mut world, terminal), "{jump}");
+            world.set_clock(ana, -jump);
+            say(&mut world, ana, "the host's is wrong, too");
+            assert!(types(&mut world, terminal), "{jump}");
+            assert!(controls(&mut world), "{jump}");
+            for node in [ana, ben, cleo] {
+                let view = world.view(node).unwrap();
+                let gone = |one: &crate::engine::view::ParticipantView| {
+                    one.status == crate::engine::view::Status::Gone
+                };
+                assert!(!view.participants.iter().any(gone), "{jump}");
+            }
+            let marked = |world: &mut World, text: &str| {
+                let view = world.view(cleo).unwrap();
+                let found = view.messages.iter().find(|message| message.text == text);
+                found.unwrap().from_the_future
+            };
+            assert_eq!(marked(&mut world, "by a wrong clock"), jump > 0, "{jump}");
+            assert!(!marked(&mut world, "by a right one"), "{jump}");
+
+            for (node, clock) in [ana, ben, cleo].into_iter().zip(right) {
+                world.set_clock(node, clock);
+            }
+            for node in [cleo, ben, ana] {
+                say(&mut world, node, "all is right");
+                run(&mut world, Duration::from_secs(5));
+            }
+            let all: Vec<_> = [ana, ben, cleo].map(|node| texts(&mut world, node)).into();
+            assert!(all.iter().all(|texts| *texts == all[0]), "{jump}: {all:?}");
+            assert_eq!(all[0].len(), 9, "{jump}: {all:?}");
+            assert!(!marked(&mut world, "all is right"));
+            let authors: Vec<MemberId> = world
+                .view(cleo)
+                .unwrap()
+                .messages
+                .iter()
+                .filter(|message| message.text == "all is right")
+                .map(|message| message.from)
+                .collect();
+            let expected = [cleo, ben, ana].map(|node| world.member(node).unwrap());
+            assert_eq!(authors, expected, "{jump}");
+            assert!(controls(&mut world), "{jump}");
+        }
+    }
+
+    #[test]
+    fn after_hours_of_sleep_a_node_finds_the_others_and_no_lease_outlives_its_time() {
+        let hours = Duration::from_secs(9 * 3600);
+        for sleeper in [0, 1] {
+            let (mut world, terminal) = ben_has_control(14);
+
+            world.sleep(NodeId(sleeper), hours);
+            say(&mut world, NodeId(2), "good morning");
+            run(&mut world, Duration::from_secs(30));
+
+            for node in world.nodes() {
+                let heard = texts(&mut world, node);
+                assert_eq!(heard.last().unwrap(), "good morning");
+                let view = world.view(node).unwrap();
+                assert_eq!(view.peers.len(), 2, "{sleeper}");
+            }
+            if sleeper == 0 {
+                // By the host's clock, which alone counts, the time is over.
+                assert!(!controls(&mut world) && !types(&mut world, terminal));
+            } else {
+                let host = world.view(NodeId(0)).unwrap().terminals[0].control.clone();
+                assert_eq!(host.holder.is_some(), types(&mut world, terminal));
+            }
+        }
     }
 
     #[test]

@@ -4,16 +4,20 @@
 //!
 //! redb does not verify checksums when it reads, and the file may have been altered: every record is sealed
 //! to its place, and no fault of the file is worse than an error. A commit that fails poisons the store,
-//! because after a failed fsync nobody knows what the disk holds.
+//! because after a failed fsync nobody knows what the disk holds. Only where there was no room to write and no
+//! fsync has failed it may be tried again: then the file says by itself what it holds, and is opened anew.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ops::Bound;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
+use redb::{BackendError, Builder, Database, ReadableDatabase, ReadableTable, StorageBackend};
 
 use crate::engine::entropy::Entropy;
 
@@ -35,7 +39,11 @@ const CHECKED_BYTES_MAX: u64 = 32 << 20;
 /// An open store file. One process at a time: the file is locked.
 #[derive(Debug)]
 pub struct Disk {
-    database: Database,
+    /// None after a full disk, until it is opened again.
+    database: Option<Database>,
+    source: Source,
+    /// Which file it is.
+    identity: (u64, u64),
     key: StoreKey,
     health: Health,
     poisoned: bool,
@@ -63,7 +71,10 @@ impl Disk {
     /// [`StoreError::DiskFull`] as the system says, [`StoreError::Damaged`] if the file or its key cannot
     /// be used.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        Self::open_through(folder, |file| FileBackend::new(file).map_err(from_redb))
+        Self::open_through(folder, |file| {
+            let backend = FileBackend::new(file).map_err(from_redb)?;
+            Ok(Box::new(backend) as Box<dyn StorageBackend>)
+        })
     }
 
     /// What the checks on opening found.
@@ -71,9 +82,9 @@ impl Disk {
         self.health
     }
 
-    fn open_through<B: StorageBackend>(
+    fn open_through(
         folder: &Path,
-        backend: impl FnOnce(File) -> Result<B, StoreError>,
+        backend: impl Fn(File) -> Result<Box<dyn StorageBackend>, StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let path = folder.join(STORE_FILE);
         let key = load_or_create_key(folder)?;
@@ -82,15 +93,16 @@ impl Disk {
         }
         // Before the opening, which may repair: a repair after a crash can hide that a page is hurt.
         let health = check(&path)?;
-        let file = writable(&path).map_err(|error| from_io(&error))?;
-        if file.metadata().map_err(|error| from_io(&error))?.len() == 0 {
-            return Err(StoreError::Damaged(format!("{STORE_FILE} is empty")));
-        }
-        let backend = backend(file)?;
-        let database = contained(|| builder().create_with_backend(backend).map_err(from_redb))?;
-        check_format(&database, &key)?;
+        let source = Source {
+            path,
+            backend: Box::new(backend),
+            unsynced: Arc::default(),
+        };
+        let database = source.open(&key)?;
         Ok(Self {
-            database,
+            database: Some(database),
+            identity: identity(&source.path)?,
+            source,
             key,
             health,
             poisoned: false,
@@ -98,8 +110,21 @@ impl Disk {
         })
     }
 
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or(StoreError::DiskFull)
+    }
+
+    /// Opens the file again after a full disk: what it holds is what its last sound commit left.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        if self.database.is_none() {
+            self.database = Some(self.source.open(&self.key)?);
+            self.unsecured = false;
+        }
+        Ok(())
+    }
+
     fn sealed(&self, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let transaction = self.database.begin_read().map_err(from_redb)?;
+        let transaction = self.database()?.begin_read().map_err(from_redb)?;
         let table = transaction
             .open_table(definition(key.table))
             .map_err(from_redb)?;
@@ -108,7 +133,7 @@ impl Disk {
     }
 
     fn scan_table(&self, table: Table) -> Result<Scan, StoreError> {
-        let transaction = self.database.begin_read().map_err(from_redb)?;
+        let transaction = self.database()?.begin_read().map_err(from_redb)?;
         let rows = transaction
             .open_table(definition(table))
             .map_err(from_redb)?;
@@ -124,10 +149,16 @@ impl Disk {
         Ok(scan)
     }
 
-    fn write(&self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+    fn write(&mut self, batch: Batch, durability: Durability) -> Result<(), StoreError> {
+        // What is written to a file that nobody finds again is not saved.
+        if identity(&self.source.path) != Ok(self.identity) {
+            let gone = format!("{STORE_FILE} is gone, or another file is in its place");
+            return Err(StoreError::Io(gone));
+        }
+        self.reopen()?;
         let precious = batch.is_precious();
         let mut entropy = draw_entropy()?;
-        let mut transaction = self.database.begin_write().map_err(from_redb)?;
+        let mut transaction = self.database()?.begin_write().map_err(from_redb)?;
         transaction
             .set_durability(durability.into())
             .map_err(from_redb)?;
@@ -151,7 +182,8 @@ impl Disk {
         transaction.commit().map_err(from_redb)
     }
 
-    /// Runs a change of the file and poisons the store if it fails.
+    /// Runs a change of the file. If it fails, the store is poisoned, unless it failed for want of room and the
+    /// disk has obeyed every fsync: after a failed one the file that is read back may not be the one on disk.
     fn or_poison(
         &mut self,
         change: impl FnOnce(&mut Self) -> Result<(), StoreError>,
@@ -160,7 +192,11 @@ impl Disk {
             return Err(StoreError::Poisoned);
         }
         let result = contained(|| change(self));
-        self.poisoned = result.is_err();
+        if result == Err(StoreError::DiskFull) && !self.source.unsynced.load(Ordering::SeqCst) {
+            self.database = None;
+        } else {
+            self.poisoned = result.is_err();
+        }
         result
     }
 }
@@ -191,7 +227,89 @@ impl Store for Disk {
     }
 
     fn compact(&mut self) -> Result<(), StoreError> {
-        self.or_poison(|store| store.database.compact().map(drop).map_err(from_redb))
+        self.or_poison(|store| {
+            store.reopen()?;
+            let database = store.database.as_mut().ok_or(StoreError::DiskFull)?;
+            database.compact().map(drop).map_err(from_redb)
+        })
+    }
+}
+
+/// Makes what redb reads and writes through, from an open file.
+type MakeBackend = Box<dyn Fn(File) -> Result<Box<dyn StorageBackend>, StoreError> + Send>;
+
+/// Where the database is opened, and opened again.
+struct Source {
+    path: PathBuf,
+    backend: MakeBackend,
+    /// Whether an fsync has failed since the store was opened for the first time.
+    unsynced: Arc<AtomicBool>,
+}
+
+impl Source {
+    fn open(&self, key: &StoreKey) -> Result<Database, StoreError> {
+        let file = writable(&self.path).map_err(|error| from_io(&error))?;
+        if file.metadata().map_err(|error| from_io(&error))?.len() == 0 {
+            return Err(StoreError::Damaged(format!("{STORE_FILE} is empty")));
+        }
+        let watched = Watched {
+            backend: (self.backend)(file)?,
+            unsynced: Arc::clone(&self.unsynced),
+        };
+        let database = contained(|| builder().create_with_backend(watched).map_err(from_redb))?;
+        check_format(&database, key)?;
+        Ok(database)
+    }
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Source({})", self.path.display())
+    }
+}
+
+/// A backend that remembers whether an fsync has failed.
+#[derive(Debug)]
+struct Watched {
+    backend: Box<dyn StorageBackend>,
+    unsynced: Arc<AtomicBool>,
+}
+
+impl StorageBackend for Watched {
+    fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.backend.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let result = self.backend.sync_data();
+        if result.is_err() {
+            self.unsynced.store(true, Ordering::SeqCst);
+        }
+        result
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.backend.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.backend.try_lock_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.backend.unlock_range(start, end)
     }
 }
 
@@ -404,6 +522,12 @@ fn from_redb(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
+/// Device and number of the file at `path`.
+fn identity(path: &Path) -> Result<(u64, u64), StoreError> {
+    let found = path.metadata().map_err(|error| from_io(&error))?;
+    Ok((found.dev(), found.ino()))
+}
+
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).mode(0o600);
@@ -414,7 +538,7 @@ fn writable(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -426,13 +550,12 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ops::Bound;
-    use std::path::PathBuf;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU8, Ordering};
+mod crashes;
 
-    use redb::BackendError;
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU8;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -441,6 +564,8 @@ mod tests {
     const NO_FAULT: u8 = 0;
     const SYNC_FAILS: u8 = 1;
     const NO_SPACE: u8 = 2;
+    const SYNC_FINDS_NO_SPACE: u8 = 3;
+    const READ_FAILS: u8 = 4;
 
     /// A file whose disk fails on order.
     #[derive(Debug)]
@@ -465,6 +590,7 @@ mod tests {
         }
 
         fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.meets(READ_FAILS, ErrorKind::Other)?;
             self.file.read(offset, out)
         }
 
@@ -475,6 +601,7 @@ mod tests {
 
         fn sync_data(&self) -> io::Result<()> {
             self.meets(SYNC_FAILS, ErrorKind::Other)?;
+            self.meets(SYNC_FINDS_NO_SPACE, ErrorKind::StorageFull)?;
             self.file.sync_data()
         }
 
@@ -517,11 +644,12 @@ mod tests {
         fn open(&mut self) {
             self.fault = Arc::new(AtomicU8::new(NO_FAULT));
             let fault = Arc::clone(&self.fault);
-            let store = Disk::open_through(self.folder.path(), |file| {
-                Ok(Faulty {
+            let store = Disk::open_through(self.folder.path(), move |file| {
+                let faulty = Faulty {
                     file: FileBackend::new(file).map_err(from_redb)?,
-                    fault,
-                })
+                    fault: Arc::clone(&fault),
+                };
+                Ok(Box::new(faulty))
             });
             self.store = Some(store.unwrap());
         }
@@ -569,7 +697,7 @@ mod tests {
         fn misdirect(&mut self, from: &Key, to: &Key) {
             let disk = self.disk();
             let record = disk.sealed(from).unwrap().unwrap();
-            let transaction = disk.database.begin_write().unwrap();
+            let transaction = disk.database().unwrap().begin_write().unwrap();
             let mut table = transaction.open_table(definition(to.table)).unwrap();
             table.insert(to.key.as_slice(), record.as_slice()).unwrap();
             drop(table);
@@ -583,6 +711,10 @@ mod tests {
         fn fill_disk(&mut self) {
             self.fault.store(NO_SPACE, Ordering::SeqCst);
         }
+
+        fn free_disk(&mut self) {
+            self.fault.store(NO_FAULT, Ordering::SeqCst);
+        }
     }
 
     fn batch_of(key: &[u8], value: &[u8]) -> Batch {
@@ -594,6 +726,66 @@ mod tests {
     #[test]
     fn the_store_on_disk_keeps_the_promises_of_a_store() {
         keeps_its_promises(OnDisk::new);
+    }
+
+    #[test]
+    fn an_fsync_that_found_no_room_poisons_the_store() {
+        let mut bench = OnDisk::new();
+        bench.fault.store(SYNC_FINDS_NO_SPACE, Ordering::SeqCst);
+
+        let commit = |bench: &mut OnDisk| {
+            bench
+                .disk()
+                .commit(batch_of(b"a", b"1"), Durability::Immediate)
+        };
+        assert_eq!(commit(&mut bench), Err(StoreError::DiskFull));
+        bench.free_disk();
+
+        assert_eq!(commit(&mut bench), Err(StoreError::Poisoned));
+        bench.crash();
+        assert_eq!(commit(&mut bench), Ok(()));
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_an_error_and_the_next_start_reads_it() {
+        let mut bench = OnDisk::new();
+        let place = Key::new(Table::Log, *b"a");
+        let saved = bench
+            .disk()
+            .commit(batch_of(b"a", b"1"), Durability::Immediate);
+        saved.unwrap();
+        bench.crash();
+        bench.fault.store(READ_FAILS, Ordering::SeqCst);
+
+        let read = bench.disk().load(&place);
+        let written = bench
+            .disk()
+            .commit(batch_of(b"b", b"2"), Durability::Immediate);
+
+        assert!(matches!(read, Err(StoreError::Io(_))), "{read:?}");
+        assert!(written.is_err());
+        bench.crash();
+        assert_eq!(bench.disk().load(&place), Ok(Some(b"1".to_vec())));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_or_replaced_takes_nothing_more() {
+        for replace in [false, true] {
+            let mut bench = OnDisk::new();
+            let path = bench.path();
+            let copy = path.with_extension("copy");
+            std::fs::copy(&path, &copy).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            if replace {
+                std::fs::rename(&copy, &path).unwrap();
+            }
+
+            let refused = bench
+                .disk()
+                .commit(batch_of(b"a", b"1"), Durability::Immediate);
+
+            assert!(matches!(refused, Err(StoreError::Io(_))), "{refused:?}");
+        }
     }
 
     #[test]

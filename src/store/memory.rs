@@ -16,6 +16,7 @@ pub struct Memory {
     /// What a failed fsync left behind, where that is not what was acknowledged.
     unsaid: Option<Image>,
     fault: Option<Fault>,
+    full: bool,
     poisoned: bool,
 }
 
@@ -33,8 +34,6 @@ pub enum Fault {
     Lost,
     /// Fsync fails although the batch has reached the disk: the next start finds it.
     KeptUnsaid,
-    /// The disk is full; nothing of the batch is kept.
-    Full,
 }
 
 impl Memory {
@@ -70,6 +69,11 @@ impl Memory {
         self.fault = Some(fault);
     }
 
+    /// Fills the disk, or makes room on it.
+    pub fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
     /// Lets the record at `key` rot, if there is one; it is refused until it is written again.
     pub fn damage(&mut self, key: &Key) {
         if self.records.contains_key(key) {
@@ -94,7 +98,6 @@ impl Memory {
         self.poisoned = true;
         match fault {
             Fault::Lost => StoreError::Io("the write failed".to_owned()),
-            Fault::Full => StoreError::DiskFull,
             Fault::KeptUnsaid => {
                 let mut kept = Image {
                     records: self.records.clone(),
@@ -141,6 +144,9 @@ impl Store for Memory {
         }
         if batch.is_empty() && (durability == Durability::Eventual || self.unsecured.is_empty()) {
             return Ok(());
+        }
+        if self.full {
+            return Err(StoreError::DiskFull);
         }
         if let Some(fault) = self.fault.take() {
             return Err(self.fail(fault, batch));
@@ -207,7 +213,11 @@ mod tests {
         }
 
         fn fill_disk(&mut self) {
-            self.0.fail_next_commit(Fault::Full);
+            self.0.set_full(true);
+        }
+
+        fn free_disk(&mut self) {
+            self.0.set_full(false);
         }
     }
 

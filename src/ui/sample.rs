@@ -128,6 +128,7 @@ pub(super) fn view() -> View {
         peers: Vec::new(),
         connection: ConnectionView::Live,
         listen: Vec::new(),
+        unsaved: None,
         notices: Vec::new(),
     }
 }

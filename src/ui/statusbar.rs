@@ -259,6 +259,9 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             Picture::None | Picture::Live => {}
         }
     }
+    if let Some(unsaved) = words::unsaved(facts.view) {
+        marks.push(Part::new(98, facts.theme.alarm(), unsaved));
+    }
     if facts.unread > 0 {
         let long = format!(" {} new in chat ", facts.unread);
         marks.push(Part::new(
@@ -312,6 +315,8 @@ fn row_width(parts: &[Part]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::command::CommandError;
+    use crate::engine::error::Code;
     use crate::engine::view::ConnectionView;
     use crate::ui::sample;
 
@@ -319,6 +324,24 @@ mod tests {
         let drawn = draw(parts.to_vec(), Rect::new(0, 0, cols, 1), Theme::new(true));
         let text: String = drawn.content().iter().map(|cell| cell.symbol()).collect();
         text.trim_end().to_owned()
+    }
+
+    #[test]
+    fn that_nothing_is_saved_stands_there_as_long_as_it_is_so() {
+        let mut view = sample::host_view();
+        let shown = |view: &View, cols| {
+            let facts = facts(view);
+            row(&parts(facts), cols)
+        };
+        assert!(!shown(&view, 120).contains("saved"));
+
+        view.unsaved = Some(CommandError::new(Code::DiskFull, "the disk is full"));
+        assert!(shown(&view, 160).contains("disk full: nothing is saved"));
+        assert!(shown(&view, 40).contains("disk full"));
+        view.unsaved = Some(CommandError::new(Code::StoreFailed, "fsync failed"));
+
+        assert!(shown(&view, 160).contains("nothing is saved until restart"));
+        assert!(shown(&view, 40).contains("not saved"));
     }
 
     fn part(keep: u8, forms: &[&str]) -> Part {

@@ -1,6 +1,7 @@
 //! What a view says, in words: who hosts, who types, who is there, how it is connected.
 
 use crate::engine::command::Typing;
+use crate::engine::error::Code;
 use crate::engine::event::Path;
 use crate::engine::ids::MemberId;
 use crate::engine::time::Now;
@@ -123,6 +124,24 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
 pub(super) fn is_away(view: &View, terminal: &TerminalView) -> bool {
     let gone = |one: &ParticipantView| one.status == Status::Gone;
     !terminal.mine && terminal.open && participant(view, &terminal.host).is_some_and(gone)
+}
+
+/// Why nothing is saved, from long to short; nothing while everything is.
+pub(super) fn unsaved(view: &View) -> Option<Vec<String>> {
+    let error = view.unsaved.as_ref()?;
+    Some(if error.code == Code::DiskFull {
+        vec![
+            " disk full: nothing is saved, said or heard ".to_owned(),
+            " disk full: nothing is saved ".to_owned(),
+            " disk full ".to_owned(),
+        ]
+    } else {
+        vec![
+            " nothing is saved, said or heard until restart ".to_owned(),
+            " nothing is saved until restart ".to_owned(),
+            " not saved ".to_owned(),
+        ]
+    })
 }
 
 /// Whether the session has no other member, so that nothing waits for anybody.
