@@ -63,6 +63,12 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
         ]);
     }
     bindings.extend([
+        (
+            "[",
+            "scroll",
+            "scroll: what does not fit the window, or the open chat",
+        ),
+        ("/", "search", "search the chat"),
         leave,
         ("y", "copy", "copy a ticket to the clipboard"),
         ("?", "help", "this help"),

@@ -109,7 +109,9 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     } else {
         format!("{} hosts", name_of(view, &terminal.host))
     };
-    let holder = terminal.control.holder.filter(|_| !terminal.control.mine);
+    // At the host the row begins with who types.
+    let told = terminal.control.mine || terminal.mine;
+    let holder = terminal.control.holder.filter(|_| !told);
     match holder.filter(|holder| *holder != terminal.host) {
         Some(holder) => {
             let types = format!("{} has control", name_of(view, &holder));

@@ -386,6 +386,11 @@ fn the_chat_is_written_and_sent_while_the_shell_rests() {
     let caret = viewer.sees().caret.unwrap();
     assert!(viewer.text().contains("│ hi bob"), "{}", viewer.text());
     assert_eq!((caret.x, caret.y), (3, 22));
+    assert!(
+        viewer.status().starts_with(" keys go to the chat "),
+        "{}",
+        viewer.status()
+    );
 
     viewer.types(b"\x1b");
     viewer.waits(Duration::from_millis(30));
@@ -573,7 +578,7 @@ fn after_the_prefix_the_keys_are_named() {
     host.types(b"\x1d");
     assert_eq!(
         host.status(),
-        " Ctrl-]   c chat  p people  g give  t take  l lock  x stop  y copy  ? help"
+        " Ctrl-]   c chat  p people  g give  t take  l lock  [  /  x stop  y  ? help"
     );
     host.types(b"?");
     assert!(
@@ -643,6 +648,348 @@ fn a_smaller_window_says_that_it_shows_a_part() {
         viewer.now,
     );
     assert!(!viewer.status().contains("part"), "{}", viewer.status());
+}
+
+#[test]
+fn who_scrolls_moves_the_window_over_the_screen_until_that_is_ended() {
+    let mut viewer = Person::viewer();
+    viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+    viewer.screen.cursor.y = 23;
+    viewer.sees();
+    assert_eq!(viewer.app.crop, Crop { x: 0, y: 14 });
+
+    assert_eq!(viewer.asks(b"\x1d["), []);
+    assert!(
+        viewer.status().starts_with(" scrolled "),
+        "{}",
+        viewer.status()
+    );
+    let places = [
+        (&b"k"[..], (0, 13)),
+        (b"\x1b[A", (0, 12)),
+        (b"\x1b[5~", (0, 3)),
+        (b"l", (4, 3)),
+        (b"\x1b[Chj", (4, 4)),
+        (b"\x1b[H", (0, 0)),
+        (b"\x1b[F", (20, 14)),
+        (b"\x1b[6~jl", (20, 14)),
+    ];
+    for (keys, (x, y)) in places {
+        assert_eq!(viewer.asks(keys), [], "no key reaches the shell");
+        viewer.sees();
+        assert_eq!(viewer.app.crop, Crop { x, y }, "{keys:?}");
+    }
+    viewer.asks(b"\x1b[H");
+    assert_eq!(viewer.rows()[0], "$ echo hello");
+
+    viewer.asks(b"z");
+    assert!(viewer.status().contains("q ends"), "{}", viewer.status());
+    viewer.asks(b"q");
+    viewer.sees();
+    assert_eq!(
+        viewer.app.crop,
+        Crop { x: 0, y: 14 },
+        "the cursor is followed again"
+    );
+    assert_eq!(viewer.asks(b"q"), [input(b"q")]);
+}
+
+#[test]
+fn scrolling_ends_by_escape_by_return_and_by_any_other_command() {
+    for keys in [&b"\x1b"[..], b"\r", b"\x1dc\x1dc"] {
+        let mut viewer = Person::viewer();
+        viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+        viewer.types(b"\x1d[");
+        assert!(viewer.app.panning);
+        viewer.types(keys);
+        viewer.waits(Duration::from_millis(30));
+        assert!(!viewer.app.panning, "{keys:?}");
+        assert_eq!(viewer.asks(b"x"), [input(b"x")]);
+    }
+}
+
+#[test]
+fn a_screen_that_fits_is_not_scrolled_and_keys_go_on_to_the_shell() {
+    let mut viewer = Person::viewer();
+    viewer.types(b"\x1d[");
+    assert!(viewer.status().contains("in sight"), "{}", viewer.status());
+    assert_eq!(viewer.asks(b"k"), [input(b"k")]);
+}
+
+#[test]
+fn a_paste_while_the_window_is_scrolled_goes_nowhere_and_says_so() {
+    let mut viewer = Person::viewer();
+    viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+    assert_eq!(viewer.asks(b"\x1d[\x1b[200~rm -r\x1b[201~"), []);
+    assert!(
+        viewer.status().contains("nothing was pasted"),
+        "{}",
+        viewer.status()
+    );
+}
+
+#[test]
+fn the_open_chat_is_scrolled_by_the_same_key() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        let said = |n| sample::message(2, "bob", &format!("number {n}."));
+        view.messages = (0..40).map(said).collect();
+        view.messages_total = 40;
+    });
+    viewer.types(b"\x1dc\x1d[");
+    viewer.sees();
+    viewer.types(b"\x1b[H");
+    assert!(viewer.text().contains(" number 0."), "{}", viewer.text());
+    viewer.types(b"j");
+    assert!(!viewer.text().contains("│bob"), "{}", viewer.text());
+    viewer.types(b"qhello\r");
+    assert!(viewer.text().contains(" number 39."), "{}", viewer.text());
+}
+
+#[test]
+fn a_search_opens_the_chat_fetches_what_is_older_and_closes_again() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.messages = vec![sample::message(2, "bob", "the newest")];
+        view.messages_total = 3;
+    });
+
+    assert_eq!(viewer.asks(b"\x1d/needle"), []);
+    assert!(
+        viewer.text().contains("looking further back"),
+        "{}",
+        viewer.text()
+    );
+    let asked = viewer.app.due(&viewer.view, None, viewer.now);
+    let wanted = crate::engine::command::MessagesWanted {
+        since: None,
+        before: Some("2-the newest".into()),
+        most: crate::engine::limits::LISTED_MESSAGES_MAX,
+    };
+    assert_eq!(
+        asked,
+        [Action::Ask(Command::Messages(wanted), Purpose::Older)]
+    );
+    let page = vec![
+        sample::message(3, "eve", "a NEEDLE"),
+        sample::message(3, "eve", "hay"),
+    ];
+    viewer.app.answered(
+        Purpose::Older,
+        Ok(Reply::Messages(page)),
+        &viewer.view,
+        viewer.now,
+    );
+    assert!(viewer.text().contains("a NEEDLE"), "{}", viewer.text());
+    assert!(viewer.text().contains("1 of 1 "), "{}", viewer.text());
+    assert_eq!(
+        viewer.app.deadline(&viewer.view, viewer.now),
+        Some(viewer.now.mono + Duration::from_secs(20))
+    );
+
+    viewer.types(b"\x1b");
+    viewer.waits(Duration::from_millis(30));
+    assert!(
+        !viewer.text().contains("collab-p2p: search"),
+        "{}",
+        viewer.text()
+    );
+    assert_eq!(viewer.asks(b"x"), [input(b"x")]);
+}
+
+#[test]
+fn a_search_in_the_open_chat_leads_back_to_the_line_that_was_begun() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| view.messages = vec![sample::message(2, "bob", "hay")]);
+    viewer.types(b"\x1dcdraft\x1d/hay\x1b");
+    viewer.waits(Duration::from_millis(30));
+    assert!(viewer.text().contains("> draft"), "{}", viewer.text());
+}
+
+#[test]
+fn a_search_that_cannot_look_further_back_says_why_and_ends() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.messages = vec![sample::message(2, "bob", "the newest")];
+        view.messages_total = 3;
+    });
+    viewer.types(b"\x1d/needle");
+    viewer.app.due(&viewer.view, None, viewer.now);
+    let error = CommandError::new(Code::StoreCorrupt, "the store is broken");
+    viewer
+        .app
+        .answered(Purpose::Older, Err(error), &viewer.view, viewer.now);
+    assert!(viewer.text().contains("nothing found"), "{}", viewer.text());
+    assert!(
+        viewer.status().contains("the store is broken"),
+        "{}",
+        viewer.status()
+    );
+}
+
+/// Draws a card of ours, as a hostile program would, over a whole screen.
+fn forged(cols: u16, rows: u16) -> Screen {
+    let mut shown = vec!["█".repeat(usize::from(cols)); usize::from(rows)];
+    let lines = [
+        "┌ collab-p2p asks ─────────────────────────────────┐",
+        "│ bob (key 0202020202) asks for control. Ctrl-] g  │",
+        "└──────────────────────────────────────────────────┘",
+        " 1 to decide  │  you type  │ demo │ you host │ live │ Ctrl-] ? help",
+    ];
+    for (row, line) in shown.iter_mut().rev().zip(lines.iter().rev()) {
+        *row = line.chars().take(usize::from(cols)).collect();
+    }
+    let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+    screen(
+        cols,
+        &shown,
+        (cols.saturating_sub(1), rows.saturating_sub(1)),
+    )
+}
+
+/// What a local terminal shows after the bytes of a picture.
+fn painted(picture: Picture) -> Vec<String> {
+    let Size { cols, rows } = picture.canvas.size();
+    let side = |length| std::num::NonZero::new(length).unwrap();
+    let mut terminal = vt100::Parser::new(side(rows), side(cols), 0);
+    let caps = UiOptions::default().caps;
+    terminal.process(&crate::ui::paint::Brush::new(caps).paint(picture));
+    terminal.screen().rows(0, cols).collect()
+}
+
+#[test]
+fn no_cell_of_the_shared_screen_reaches_the_status_row() {
+    for (cols, rows) in [(80, 24), (120, 40), (40, 6), (10, 2), (500, 300)] {
+        for window in [
+            (80, 25),
+            (80, 24),
+            (40, 8),
+            (120, 41),
+            (200, 60),
+            (3, 2),
+            (1, 1),
+        ] {
+            for mut person in [Person::host(), Person::viewer()] {
+                let window = Size {
+                    cols: window.0,
+                    rows: window.1,
+                };
+                person.app.resized(window, person.now);
+                let blank = vec![""; usize::from(rows)];
+                person.screen = screen(cols, &blank, (0, 0));
+                let honest = painted(person.sees());
+                person.screen = forged(cols, rows);
+                let hostile = painted(person.sees());
+                assert_eq!(hostile.last(), honest.last(), "{cols}x{rows} in {window:?}");
+                person.types(b"\x1d[\x1b[F");
+                let status = painted(person.sees()).pop().unwrap();
+                assert!(
+                    !status.contains('█') && !status.contains("to decide"),
+                    "{status}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_card_comes_with_its_word_in_the_status_row_and_a_forged_one_does_not() {
+    let asks = |view: &mut View| view.terminals[0].control.requests = vec![sample::member(2)];
+    let approval = |view: &mut View| view.approvals = vec![sample::approval("mallory")];
+    let nobody = |view: &mut View| view.terminals.clear();
+    let nothing = |_: &mut View| {};
+    let changes: [(&dyn Fn(&mut View), &str); 4] = [
+        (&asks, " 1 to decide "),
+        (&approval, " 1 to decide "),
+        (&nobody, " note shown "),
+        (&nothing, " you type "),
+    ];
+    for (change, word) in changes {
+        // Whatever else the row says: the usual, something that was said, the keys.
+        for keys in [&b""[..], b"\x1dz", b"\x1d"] {
+            let mut host = Person::host();
+            host.screen = forged(80, 24);
+            host.learns(change);
+            host.types(keys);
+            let status = host.status();
+            let usual = word == " you type ";
+            assert!(
+                status.starts_with(word) || (usual && status.starts_with(" Ctrl-] ")),
+                "{status}"
+            );
+        }
+    }
+
+    let mut alone = Person::host();
+    alone.app.block_shown = true;
+    assert!(
+        alone.status().starts_with(" ticket shown "),
+        "{}",
+        alone.status()
+    );
+    asks(&mut alone.view);
+    assert!(
+        alone.status().starts_with(" ticket shown  │  1 to decide "),
+        "{}",
+        alone.status()
+    );
+}
+
+#[test]
+fn names_titles_and_chat_never_stand_where_the_words_of_cards_stand() {
+    let mut host = Person::host();
+    host.learns(|view| {
+        view.participants[1].name = " 1 to decide ".into();
+        view.terminals[0].title = " 1 to decide ".into();
+        view.terminals[0].control.holder = Some(sample::member(2));
+        view.notices = vec![Notice {
+            number: 1,
+            time: NOW.wall,
+            text: " 1 to decide ".into(),
+        }];
+    });
+    assert!(host.status().starts_with(" guest "), "{}", host.status());
+    host.waits(Duration::from_secs(6));
+    assert!(host.status().starts_with(" guest "), "{}", host.status());
+}
+
+#[test]
+fn without_colour_the_panes_and_cards_have_none_and_the_shared_screen_keeps_its_own() {
+    use crate::engine::terminal::cell::{Attrs, Cell, Color, Line, Style};
+    let red = Style {
+        fg: Color::Palette(1),
+        bg: Color::Rgb(1, 2, 3),
+        attrs: Attrs::default(),
+        ..Style::default()
+    };
+    for keys in [&b""[..], b"\x1dc", b"\x1dp", b"\x1d?", b"\x1d/x", b"\x1d"] {
+        let options = UiOptions {
+            host: Some(TERMINAL),
+            colour: false,
+            ..UiOptions::default()
+        };
+        let mut host = Person::with(sample::host_view(), options);
+        let line = Line::cleaned(vec![Cell::new('r', &[], false, red)], false, 80);
+        host.screen.rows[0].line = std::sync::Arc::new(line);
+        host.learns(|view| {
+            view.terminals[0].control.requests = vec![sample::member(2)];
+            view.participants[2].pointer = Some(Pointer {
+                terminal: TERMINAL,
+                row: 2,
+                column: 4,
+            });
+            view.messages = vec![sample::message(2, "bob", "x")];
+        });
+        host.types(keys);
+        let canvas = host.sees().canvas;
+        assert_eq!(canvas.cell(0, 0).style, red);
+        let coloured = (0..25)
+            .flat_map(|y| (0..80).map(move |x| (x, y)))
+            .filter(|place| *place != (0, 0))
+            .map(|(x, y)| canvas.cell(x, y).style)
+            .find(|style| (style.fg, style.bg) != (Color::Default, Color::Default));
+        assert_eq!(coloured, None);
+    }
 }
 
 #[test]
