@@ -146,13 +146,15 @@ pub(super) fn menu(facts: Facts<'_>, reader: Reader) -> Vec<Part> {
     let Facts { prefix, theme, .. } = facts;
     let mut parts = leading(facts);
     parts.push(Part::new(95, theme.typing(), [format!(" {prefix} ")]));
-    parts.extend(bindings(reader).into_iter().map(|(key, word, _)| {
-        // What people look for last is said in full as long as there is room.
+    let keys = (10..).zip(bindings(reader).into_iter().rev());
+    let keys: Vec<_> = keys.collect();
+    parts.extend(keys.into_iter().rev().map(|(place, (key, word, _))| {
+        // Without room the words of the last keys go first, but for the one that leads on.
         let keep = match key {
             "y" => 5,
             "[" | "/" => 6,
-            "?" => 30,
-            _ => 10,
+            "?" => 90,
+            _ => place,
         };
         let forms = [format!("  {key} {word}"), format!("  {key}")];
         Part::new(keep, Style::new(), forms).joined()
@@ -292,6 +294,7 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             let forms = [
                 format!("{place} of {}x{}", terminal.cols, terminal.rows),
                 place,
+                format!("{row},{column}"),
             ];
             marks.push(Part::new(86, Style::new(), forms));
         } else if facts.cropped {

@@ -105,7 +105,8 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     let host = if terminal.mine {
         "you host".to_owned()
     } else if is_away(view, terminal) {
-        format!("{} is away", name_of(view, &terminal.host))
+        // The mark of the old picture says so.
+        return vec![String::new()];
     } else {
         format!("{} hosts", name_of(view, &terminal.host))
     };
