@@ -275,7 +275,7 @@ async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32,
             .output
             .line(&format!("{name} (key {key}) asks for control"));
         context.output.line(&format!(
-            "  `collab-p2p control grant {key}` gives it, `collab-p2p deny {key}` refuses"
+            "  `collab-p2p control grant {key}` gives it, `deny {key}` refuses"
         ));
     }
     Ok(0)

@@ -233,7 +233,7 @@ pub(crate) async fn list(context: &Context, args: &WatchArgs) -> Result<i32, Cli
 
 /// What to do where there is nothing yet.
 const NO_SESSIONS: &str =
-    "no sessions here yet: `collab-p2p share` begins one, `collab-p2p join TICKET` enters one";
+    "no sessions yet: `collab-p2p share` begins one, `join TICKET` enters one";
 
 const SESSION_HEAD: [Column; 7] = [
     Column::whole("SESSION"),

@@ -427,9 +427,7 @@ fn block(
         String::new(),
         command.to_owned(),
         String::new(),
-        format!(
-            "{prefix} ? help   {prefix} p people   {prefix} c chat   {prefix} t take control back   {prefix} x stop"
-        ),
+        format!("Keys after {prefix}: ? help, c chat, p people, t take control back, x stop"),
         "Nothing is masked: participants see all that this terminal shows.".to_owned(),
     ];
     if args.no_addrs {

@@ -559,7 +559,11 @@ impl App {
         self.pane = Some(pane);
         self.aside = false;
         match pane {
-            Pane::Chat => self.messages_seen = view.messages_total,
+            Pane::Chat => {
+                self.messages_seen = view.messages_total;
+                // What was said there stands in the pane now.
+                self.toast = None;
+            }
             Pane::Help => {
                 self.block_shown = false;
                 self.help = Help::default();

@@ -845,4 +845,169 @@ mod tests {
             drawn(&mut Chat::default(), &view, cols, rows);
         }
     }
+
+    /// A chat of so many messages, all in the view.
+    fn long(count: usize) -> View {
+        let mut view = sample::view();
+        let said = |n| sample::message(2, "bob", &format!("number {n}."));
+        view.messages = (0..count).map(said).collect();
+        view.messages_total = u64::try_from(count).unwrap();
+        view
+    }
+
+    fn looks(chat: &mut Chat, view: &View, word: &str) {
+        chat.search(false);
+        for c in word.chars() {
+            assert_eq!(chat.key(Key::Char(c), view), Said::Stay);
+        }
+    }
+
+    fn texts(chat: &mut Chat, view: &View) -> String {
+        drawn(chat, view, 60, 8).join("\n")
+    }
+
+    #[test]
+    fn a_search_begins_at_the_newest_find_and_goes_to_older_and_newer_ones() {
+        let view = long(30);
+        let mut chat = Chat::default();
+        looks(&mut chat, &view, "number 1");
+        let found = texts(&mut chat, &view);
+        assert!(found.contains(" number 19."), "{found}");
+        assert!(
+            found.contains(" 1 of 11 · ↑ ↓ next · Esc closes "),
+            "{found}"
+        );
+        assert!(found.contains("│/ number 1 "), "{found}");
+
+        chat.key(Key::Up, &view);
+        assert!(texts(&mut chat, &view).contains("2 of 11"));
+        chat.key(Key::Down, &view);
+        chat.key(Key::Down, &view);
+        assert!(
+            texts(&mut chat, &view).contains("1 of 11"),
+            "there is no newer one"
+        );
+        chat.key(Key::Enter, &view);
+        for _ in 0..20 {
+            chat.key(Key::Char('n'), &view);
+        }
+        let oldest = texts(&mut chat, &view);
+        assert!(
+            oldest.contains("11 of 11") && oldest.contains(" number 1."),
+            "{oldest}"
+        );
+        chat.key(Key::Char('N'), &view);
+        assert!(texts(&mut chat, &view).contains("10 of 11"));
+
+        chat.key(Key::Char('/'), &view);
+        chat.key(Key::Char('2'), &view);
+        let narrowed = texts(&mut chat, &view);
+        assert!(
+            narrowed.contains("1 of 1 ") && narrowed.contains("number 12."),
+            "{narrowed}"
+        );
+        assert_eq!(chat.key(Key::Escape, &view), Said::Stay);
+        assert!(texts(&mut chat, &view).contains("rows further down"));
+    }
+
+    #[test]
+    fn finds_are_marked_over_the_end_of_a_row_and_the_chosen_one_differs() {
+        let mut view = sample::view();
+        view.messages = vec![
+            sample::message(2, "bob", "a Needle"),
+            sample::message(3, "eve", "aaaa aaaa needleneedle"),
+        ];
+        let mut chat = Chat::default();
+        looks(&mut chat, &view, "needle");
+        let theme = Theme::new(true);
+        let area = Rect::new(0, 0, 12, 10);
+        let cells = chat.draw(&view, sample::NOW, area, theme).cells;
+        let styled = |style: Style| -> String {
+            let looks = |cell: &&ratatui::buffer::Cell| {
+                cell.bg == style.bg.unwrap_or_default() && cell.modifier == style.add_modifier
+            };
+            cells
+                .content()
+                .iter()
+                .filter(looks)
+                .map(|cell| cell.symbol())
+                .collect()
+        };
+        assert_eq!(styled(theme.found()), "needleneedle", "in two rows");
+        assert_eq!(styled(theme.chosen()), "Needle");
+    }
+
+    #[test]
+    fn nothing_found_is_said_and_nothing_typed_finds_nothing() {
+        let view = long(3);
+        let mut chat = Chat::default();
+        looks(&mut chat, &view, "");
+        assert!(texts(&mut chat, &view).contains("type what to find"));
+        looks(&mut chat, &view, "absent");
+        assert!(texts(&mut chat, &view).contains("nothing found"));
+        assert!(!chat.is_wanting());
+    }
+
+    #[test]
+    fn a_search_looks_in_older_messages_page_by_page() {
+        let mut view = long(30);
+        view.messages.drain(..20);
+        let mut chat = Chat::default();
+        looks(&mut chat, &view, "number 3.");
+        assert!(texts(&mut chat, &view).contains("looking further back"));
+
+        assert!(chat.ask(&view).is_some());
+        chat.older(Some(long(30).messages[10..20].to_vec()), &view);
+        assert!(chat.is_wanting(), "it was not in that page");
+        assert!(chat.ask(&view).is_some());
+        chat.older(Some(long(30).messages[..10].to_vec()), &view);
+
+        let found = texts(&mut chat, &view);
+        assert!(
+            found.contains(" number 3.") && found.contains("1 of 1 "),
+            "{found}"
+        );
+        chat.key(Key::Up, &view);
+        assert!(!chat.is_wanting(), "all is known");
+        chat.rest();
+        assert!(texts(&mut chat, &view).contains(" number 29."));
+    }
+
+    #[test]
+    fn who_scrolls_to_the_oldest_known_message_gets_older_ones() {
+        let mut view = long(30);
+        view.messages.drain(..20);
+        let mut chat = Chat::default();
+        chat.read();
+        chat.key(Key::Home, &view);
+        assert!(texts(&mut chat, &view).contains(" number 20."));
+        assert!(chat.ask(&view).is_some());
+        chat.older(Some(long(30).messages[..20].to_vec()), &view);
+        assert!(
+            texts(&mut chat, &view).contains(" number 20."),
+            "nothing jumps"
+        );
+        chat.key(Key::PageUp, &view);
+        assert!(texts(&mut chat, &view).contains(" number 12."));
+        assert!(texts(&mut chat, &view).contains("q writes again"));
+    }
+
+    #[test]
+    fn who_reads_back_stays_in_place_as_messages_come() {
+        let mut view = long(30);
+        let mut chat = Chat::default();
+        texts(&mut chat, &view);
+        chat.key(Key::PageUp, &view);
+        let before = texts(&mut chat, &view);
+        view.messages.push(sample::message(2, "bob", "one more"));
+        view.messages.push(sample::message(3, "eve", "and another"));
+        view.messages_total = 32;
+        chat.follow(&view);
+
+        let after = texts(&mut chat, &view);
+
+        let rows = |text: &str| text.lines().take(6).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(rows(&after), rows(&before));
+        assert!(after.contains("13 rows further down"), "{after}");
+    }
 }

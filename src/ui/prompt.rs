@@ -148,6 +148,12 @@ pub(super) fn waiting(
         (true, Picture::None | Picture::Live | Picture::Stale) if has_picture => None,
         (true, Picture::None | Picture::Live | Picture::Stale) => {
             let host = words::name_of(view, &terminal.host);
+            if words::is_away(view, terminal) {
+                return Some(format!(
+                    "{host}, whose terminal this is, is away. It is shown when {host} is back; \
+                     {prefix} c writes meanwhile, {prefix} d detaches, {prefix} x leaves."
+                ));
+            }
             Some(format!("Waiting for the picture of {host}'s terminal."))
         }
     }
@@ -314,6 +320,12 @@ mod tests {
         );
         let why = waiting(&view, view.terminals.first()).unwrap();
         assert_eq!(why, "Waiting for the picture of bob's terminal.");
+        view.participants[1].status = crate::engine::view::Status::Gone;
+        let why = waiting(&view, view.terminals.first()).unwrap();
+        assert!(
+            why.starts_with("bob, whose terminal this is, is away."),
+            "{why}"
+        );
         view.terminals[0].open = false;
         view.terminals[0].status = Some(ExitStatus(3));
         let why = waiting(&view, view.terminals.first()).unwrap();

@@ -172,7 +172,7 @@ fn leading(facts: Facts<'_>) -> Vec<Part> {
     match facts.over {
         None => {}
         Some(Over::Keys(pane)) => {
-            let forms = [format!(" keys go to the {pane} "), format!(" {pane} ")];
+            let forms = [format!(" keys go to {pane} "), format!(" {pane} ")];
             parts.push(Part::new(92, theme.pane(), forms));
         }
         Some(Over::Aside(pane)) => {
@@ -305,6 +305,11 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             ));
         }
         match terminal.picture {
+            Picture::None if words::is_away(view, terminal) => {
+                let host = words::name_of(view, &terminal.host);
+                let forms = [format!(" {host} is away "), " host is away ".to_owned()];
+                marks.push(Part::new(85, theme.alarm(), forms));
+            }
             Picture::None | Picture::Live | Picture::Stale if words::is_away(view, terminal) => {
                 let host = words::name_of(view, &terminal.host);
                 marks.push(Part::new(
@@ -523,7 +528,7 @@ mod tests {
         for (over, begins) in [
             (
                 Over::Keys("chat"),
-                " 2 to decide  │  keys go to the chat  │  guest ",
+                " 2 to decide  │  keys go to chat  │  guest ",
             ),
             (
                 Over::Aside("people"),
@@ -559,7 +564,7 @@ mod tests {
         let narrow = row(&parts(facts), 60);
         assert_eq!(
             narrow,
-            " scrolled  │  read-only  │ live │ from row 11, column 5"
+            " scrolled: arrows move, q ends  │  read-only  │ live │ 11,5"
         );
     }
 

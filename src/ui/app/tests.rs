@@ -387,7 +387,7 @@ fn the_chat_is_written_and_sent_while_the_shell_rests() {
     assert!(viewer.text().contains("│ hi bob"), "{}", viewer.text());
     assert_eq!((caret.x, caret.y), (3, 22));
     assert!(
-        viewer.status().starts_with(" keys go to the chat "),
+        viewer.status().starts_with(" keys go to chat "),
         "{}",
         viewer.status()
     );
@@ -660,7 +660,9 @@ fn who_scrolls_moves_the_window_over_the_screen_until_that_is_ended() {
 
     assert_eq!(viewer.asks(b"\x1d["), []);
     assert!(
-        viewer.status().starts_with(" scrolled "),
+        viewer
+            .status()
+            .starts_with(" scrolled: arrows move, q ends "),
         "{}",
         viewer.status()
     );
