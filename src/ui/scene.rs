@@ -109,7 +109,8 @@ impl App {
     ) -> Vec<Card> {
         let terminal = self.terminal(view);
         let mut cards = Vec::new();
-        if self.block_shown {
+        // A question may not hide a part of the ticket, and is answered first.
+        if self.block_shown && questions.is_empty() {
             let lines = &self.share_block;
             cards.push(prompt::draw_share_block(
                 lines,

@@ -151,7 +151,6 @@ mod tests {
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
         assert_eq!(wrap("  abc", 3), [" ", "abc"]);
-        assert_eq!(wrap("a⸻b", 2), ["a", "⸻", "b"]);
         let text = "a quick  brown 漢字 fox";
         let rows = wrapped(text, 6);
         assert!(rows.windows(2).all(|two| two[0].end <= two[1].start));

@@ -929,12 +929,14 @@ fn every_card_comes_with_its_word_in_the_status_row_and_a_forged_one_does_not() 
         "{}",
         alone.status()
     );
+    assert!(alone.text().contains("cp2p1abc"), "{}", alone.text());
     asks(&mut alone.view);
     assert!(
-        alone.status().starts_with(" ticket shown  │  1 to decide "),
+        alone.status().starts_with(" 1 to decide "),
         "{}",
         alone.status()
     );
+    assert!(!alone.text().contains("cp2p1abc"), "{}", alone.text());
 }
 
 #[test]
