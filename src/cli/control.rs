@@ -319,10 +319,11 @@ pub(crate) async fn approve(
         Err(error) if error.code == Code::NoApproval && !approve => {
             // Of both errors the one about newcomers says more.
             let answer = deny_request(context, &found, &args.who).await;
-            let answer = answer.map_err(|other| match other.code {
-                Code::NoApproval | Code::NoTerminalShared => error,
-                _ => other,
-            })?;
+            let nobody = [Code::NoApproval, Code::NoTerminalShared];
+            let answer = match answer {
+                Err(other) if nobody.contains(&other.code) => return Err(error),
+                answer => answer?,
+            };
             done(context, &answer, "refused control");
             return Ok(0);
         }

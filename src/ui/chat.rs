@@ -341,7 +341,7 @@ impl Chat {
     fn look(&mut self, view: &View) {
         let (hits, at) = self.hits(view);
         let kept = match at {
-            Some(at) => hits.iter().rfind(|hit| **hit <= at).or(hits.last()),
+            Some(at) => hits.iter().rfind(|hit| **hit <= at).or_else(|| hits.last()),
             None => hits.last(),
         };
         let kept = kept.copied();

@@ -896,15 +896,16 @@ fn no_cell_of_the_shared_screen_reaches_the_status_row() {
 
 #[test]
 fn every_card_comes_with_its_word_in_the_status_row_and_a_forged_one_does_not() {
-    let asks = |view: &mut View| view.terminals[0].control.requests = vec![sample::member(2)];
-    let approval = |view: &mut View| view.approvals = vec![sample::approval("mallory")];
-    let nobody = |view: &mut View| view.terminals.clear();
-    let nothing = |_: &mut View| {};
-    let changes: [(&dyn Fn(&mut View), &str); 4] = [
-        (&asks, " 1 to decide "),
-        (&approval, " 1 to decide "),
-        (&nobody, " note shown "),
-        (&nothing, " you type "),
+    type Change = fn(&mut View);
+    let asks: Change = |view| view.terminals[0].control.requests = vec![sample::member(2)];
+    let approval: Change = |view| view.approvals = vec![sample::approval("mallory")];
+    let nobody: Change = |view| view.terminals.clear();
+    let nothing: Change = |_| {};
+    let changes: [(Change, &str); 4] = [
+        (asks, " 1 to decide "),
+        (approval, " 1 to decide "),
+        (nobody, " note shown "),
+        (nothing, " you type "),
     ];
     for (change, word) in changes {
         // Whatever else the row says: the usual, something that was said, the keys.
