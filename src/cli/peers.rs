@@ -127,7 +127,13 @@ fn terminal_line(terminal: &Value) -> String {
     let open = terminal.get("open") == Some(&Value::Bool(true));
     let state = if open {
         let control = terminal.get("control").unwrap_or(&Value::Null);
-        format!("open, {}", control_line(control))
+        let held = control.get("holder").is_some_and(Value::is_string);
+        let locked = control.get("locked") == Some(&Value::Bool(true));
+        if held || locked {
+            format!("open, {}", control_line(control))
+        } else {
+            "open".to_owned()
+        }
     } else {
         match field("status").as_str() {
             "" => "closed".to_owned(),
@@ -307,12 +313,14 @@ mod tests {
     #[test]
     fn a_terminal_is_listed_with_who_has_control_of_it() {
         let mut terminal = json!({"id": "79998e9c0623", "title": "demo", "cols": 80, "rows": 23,
-            "open": true, "status": null, "control": {"holder_name": "ben", "locked": false}});
+            "open": true, "status": null, "control": {"holder": "4c43", "holder_name": "ben", "locked": false}});
         assert_eq!(
             terminal_line(&terminal),
             "79998e9c06 demo 80x23 open, ben has control"
         );
-        terminal["control"] = json!({"holder_name": null, "locked": true});
+        terminal["control"] = json!({"holder": null, "holder_name": null, "locked": false});
+        assert_eq!(terminal_line(&terminal), "79998e9c06 demo 80x23 open");
+        terminal["control"] = json!({"holder": null, "holder_name": null, "locked": true});
         assert_eq!(
             terminal_line(&terminal),
             "79998e9c06 demo 80x23 open, nobody has control; input is locked"

@@ -77,9 +77,11 @@ impl History {
 
     /// Takes a page; one that does not end where the known ones begin is of no use any more.
     pub(super) fn take(&mut self, page: Vec<MessageView>) {
-        let asked = self.asked.take();
-        self.whole |= page.is_empty();
-        if asked.is_some() && asked.as_ref() == self.known.first().map(|first| &first.id) {
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        if self.known.first().is_some_and(|first| first.id == asked) {
+            self.whole |= page.is_empty();
             self.known.splice(0..0, page);
         }
     }
@@ -191,6 +193,17 @@ mod tests {
 
         assert_eq!(texts(&history, &after), ["number 90", "number 91"]);
         assert!(history.has_more(&after));
+    }
+
+    #[test]
+    fn a_page_for_a_pane_that_was_closed_meanwhile_says_nothing() {
+        let view = view(4..6);
+        let mut history = History::default();
+        history.want(&view);
+        history.ask(&view);
+        history.forget();
+        history.take(Vec::new());
+        assert!(history.has_more(&view));
     }
 
     #[test]
