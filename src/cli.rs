@@ -137,7 +137,7 @@ enum Command {
     Control(control::ControlArgs),
     /// Let a waiting newcomer in
     Approve(control::WhoArgs),
-    /// Refuse a waiting newcomer
+    /// Refuse a waiting newcomer, or who asks for control
     Deny(control::WhoArgs),
     /// Make and show invitations
     Invite(invite::InviteArgs),

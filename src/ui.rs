@@ -7,7 +7,9 @@
 mod app;
 mod chat;
 mod edit;
+mod find;
 mod help;
+mod history;
 mod keys;
 mod layout;
 mod news;

@@ -122,6 +122,28 @@ fn whoever_waits_for_the_decision_is_told_it() {
 }
 
 #[test]
+fn the_verb_that_refuses_newcomers_refuses_whoever_asks_for_control_too() {
+    let tapped = Tapped::shared(&[]);
+    let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));
+    ada.refused(&["deny", "bob"], 3, "no-approval");
+
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| bob.run(&["control", "request", "--wait"]));
+        ada.finds_asking("bob");
+        let status = ada.does(&["control", "status"]);
+        let key = &bob.member()[..10];
+        assert!(
+            status.contains(&format!("`deny {key}` refuses")),
+            "{status}"
+        );
+        ada.refused(&["approve", "bob"], 3, "no-approval");
+        ada.does(&["deny", key]);
+        asking.join().unwrap().is_refusal(4, "denied");
+    });
+    assert!(!ada.does(&["control", "status"]).contains("asks"));
+}
+
+#[test]
 fn revoke_and_take_end_the_lease_at_once() {
     let tapped = Tapped::shared(&[]);
     let (ada, bob) = (&tapped.ada, tapped.joined_by("bob"));

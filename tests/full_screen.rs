@@ -378,3 +378,49 @@ fn a_terminal_that_shows_no_full_screen_is_refused_before_anything_is_shared() {
     assert!(!ada.home().join("ticket").exists());
     assert_eq!(crate::harness::items(&ada.json(&["list"])).len(), 0);
 }
+
+/// What a viewer's window gets with the red word of a host on it, run by a line of the shell.
+fn colours_of(set: &str, flag: &str) -> String {
+    let machine = Machine::new();
+    let script = "printf '\\033[38;2;200;10;10mreddish\\033[0m\\n'; cat";
+    let ada = machine.share("ada", &[], &["sh", "-c", script]);
+    ada.sees("reddish");
+    let bob = machine.user("bob");
+    let program = crate::harness::program();
+    let line = format!("exec env {set} \"$0\" {flag} join --no-mdns \"$1\"");
+    let words = ["-c", &line, program.to_str().unwrap(), &ada.ticket()];
+    let window = Window::run(&bob, "sh", &words, TALLER);
+    window.shows("reddish");
+    window.shows("read-only");
+    window.written()
+}
+
+#[test]
+fn no_color_takes_the_colours_of_the_frame_and_color_never_those_of_the_screen_too() {
+    // The host's red: as it is, the nearest of 256, the nearest of 16.
+    let full = colours_of("COLORTERM=truecolor", "");
+    assert!(full.contains("38;2;200;10;10"), "{full}");
+    assert!(full.contains("48;5;"), "the frame has colours: {full}");
+    let palette = colours_of("TERM=screen-256color", "");
+    assert!(
+        palette.contains("38;5;") && !palette.contains("38;2;"),
+        "{palette}"
+    );
+    let few = colours_of("TERM=screen", "");
+    assert!(!few.contains("38;5;") && !few.contains("48;5;"), "{few}");
+    assert!(
+        few.contains("\x1b[31m") || few.contains(";31m") || few.contains("91m"),
+        "{few}"
+    );
+
+    for quiet in ["NO_COLOR=1", "CLICOLOR=0"] {
+        let plain = colours_of(&format!("COLORTERM=truecolor {quiet}"), "");
+        assert!(plain.contains("38;2;200;10;10"), "{plain}");
+        assert!(
+            !plain.contains("48;5;") && !plain.contains("38;5;"),
+            "{plain}"
+        );
+    }
+    let never = colours_of("COLORTERM=truecolor", "--color never");
+    assert!(!never.contains("38;") && !never.contains("48;"), "{never}");
+}

@@ -21,6 +21,7 @@ mod control_lease;
 mod crash_recovery;
 mod errors;
 mod examples;
+mod first_ten_minutes;
 mod full_screen;
 mod harness;
 mod load;

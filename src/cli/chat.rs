@@ -10,6 +10,7 @@ use crate::cli::error::CliError;
 use crate::cli::nodes::{self, Found, items, text};
 use crate::cli::output::shown;
 use crate::cli::{Context, values};
+use crate::engine::documents::text::inert;
 use crate::engine::error::Code;
 
 /// Say something, or list what was said.
@@ -54,11 +55,17 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
         None
     };
     let messages = list(&found, args.since).await?;
+    let mut day = String::new();
     if context.output.json && !args.follow {
         context.output.value(&messages);
     } else {
+        if items(&messages).is_empty() && !context.output.json {
+            context
+                .output
+                .say("nothing said yet: `collab-p2p chat 'hello'` says something");
+        }
         for message in items(&messages) {
-            print(context, message);
+            print(context, message, &mut day);
         }
     }
     // The stream was opened before the list was read: what both hold is printed once.
@@ -70,7 +77,7 @@ pub(crate) async fn run(context: &Context, args: &ChatArgs) -> Result<i32, CliEr
         if event.get("type").and_then(Value::as_str) == Some("message.posted")
             && let Some(message) = event.get("data").and_then(|data| data.get("message"))
             && !listed.contains(&text(message, "id"))
-            && !print(context, message)
+            && !print(context, message, &mut day)
         {
             break;
         }
@@ -100,16 +107,44 @@ async fn list(found: &Found, since: Option<std::time::Duration>) -> Result<Value
     Ok(newest)
 }
 
-/// Prints a message. False if nobody reads any more.
-fn print(context: &Context, message: &Value) -> bool {
+/// Prints a message. In a window each day has a heading and a message keeps its lines; elsewhere it is one line.
+/// False if nobody reads any more.
+fn print(context: &Context, message: &Value, day: &mut String) -> bool {
     if context.output.json {
         return context.output.value(message);
     }
-    let field = |key: &str| message.get(key).map(shown).unwrap_or_default();
-    let time: String = text(message, "time").chars().skip(11).take(8).collect();
-    context
-        .output
-        .line(&format!("{time} {}: {}", field("name"), field("text")))
+    if !context.output.has_window() {
+        return context.output.line(&one_line(message));
+    }
+    let of = text(message, "time").chars().take(10).collect();
+    let new_day = *day != of;
+    *day = of;
+    (!new_day || context.output.line(&format!("-- {day} UTC")))
+        && several_lines(message)
+            .iter()
+            .all(|line| context.output.line(line))
+}
+
+fn time_and_name(message: &Value) -> (String, String) {
+    let time = text(message, "time").chars().skip(11).take(8).collect();
+    (time, message.get("name").map(shown).unwrap_or_default())
+}
+
+fn one_line(message: &Value) -> String {
+    let (time, name) = time_and_name(message);
+    let said = message.get("text").map(shown).unwrap_or_default();
+    format!("{time} {name}: {said}")
+}
+
+/// The lines of a message; all but the first are indented, so that none passes for another message.
+fn several_lines(message: &Value) -> Vec<String> {
+    let (time, name) = time_and_name(message);
+    let said = text(message, "text");
+    let mut lines = said.lines().map(inert);
+    let first = lines.next().unwrap_or_default();
+    let first = format!("{time} {name}: {first}");
+    let rest = lines.map(|line| format!("         {line}"));
+    std::iter::once(first).chain(rest).collect()
 }
 
 fn stdin() -> Result<String, CliError> {
@@ -127,4 +162,26 @@ fn ago(since: std::time::Duration) -> String {
     let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
     let at = crate::engine::time::Wall(crate::node::clock::wall().0.saturating_sub(since));
     crate::cli::output::time(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_several_lines_passes_for_no_other() {
+        let message = json!({"time": "2026-11-20T15:52:45.000Z", "name": "mallory",
+            "text": "hi\n15:52:46 ana: yes\x1b[2J"});
+        assert_eq!(
+            one_line(&message),
+            "15:52:45 mallory: hi\\n15:52:46 ana: yes\\u{1b}[2J"
+        );
+        assert_eq!(
+            several_lines(&message),
+            [
+                "15:52:45 mallory: hi",
+                "         15:52:46 ana: yes\\u{1b}[2J"
+            ]
+        );
+    }
 }

@@ -231,6 +231,16 @@ fn holder_line(control: &Value) -> String {
     }
 }
 
+/// Who has control, for how long, and whether input is locked.
+pub(crate) fn control_line(control: &Value) -> String {
+    let line = holder_line(control);
+    if is(control, "locked") {
+        format!("{line}; input is locked")
+    } else {
+        line
+    }
+}
+
 fn decision(event: &Value, terminal: &str, me: &str) -> Option<bool> {
     let data = event.get("data")?;
     if text(data, "terminal") != terminal || text(data, "participant") != me {
@@ -257,23 +267,37 @@ async fn status(context: &Context, found: &Found, terminal: &str) -> Result<i32,
         context.output.value(&control);
         return Ok(0);
     }
-    let line = holder_line(&control);
-    context.output.line(&if is(&control, "locked") {
-        format!("{line}; input is locked")
-    } else {
-        line
-    });
+    context.output.line(&control_line(&control));
     for request in control.get("requests").map(items).unwrap_or_default() {
         let name = request.get("name").map(shown).unwrap_or_default();
         let key: String = text(request, "id").chars().take(10).collect();
         context
             .output
             .line(&format!("{name} (key {key}) asks for control"));
+        context.output.line(&format!(
+            "  `collab-p2p control grant {key}` gives it, `deny {key}` refuses"
+        ));
     }
     Ok(0)
 }
 
-/// Lets a newcomer in, or refuses.
+/// Refuses whoever asks for control.
+async fn deny_request(context: &Context, found: &Found, who: &str) -> Result<Value, CliError> {
+    let terminal = nodes::terminal(context, found).await?;
+    let control = state(found, &terminal).await?;
+    let requests = control.get("requests").map(items).unwrap_or_default();
+    let one = nodes::pick(requests, "name", who, NOBODY_WAITS)?;
+    let body = json!({"terminal": terminal, "participant": text(one, "id")});
+    Ok(found.client.post("/api/v1/control/deny", &body).await?)
+}
+
+const NOBODY_WAITS: (Code, Code, &str) = (
+    Code::NoApproval,
+    Code::WhichParticipant,
+    "nobody called `{}` waits",
+);
+
+/// Lets a newcomer in, or refuses a newcomer or who asks for control.
 pub(crate) async fn approve(
     context: &Context,
     args: &WhoArgs,
@@ -281,11 +305,6 @@ pub(crate) async fn approve(
 ) -> Result<i32, CliError> {
     let found = nodes::one(context).await?;
     let waiting = found.client.get("/api/v1/approvals").await?;
-    let codes = (
-        Code::NoApproval,
-        Code::WhichParticipant,
-        "nobody called `{}` waits",
-    );
     let by_member = |approval: &Value| {
         let mut value = approval.clone();
         let member = text(approval, "member");
@@ -296,7 +315,20 @@ pub(crate) async fn approve(
         value
     };
     let waiting: Vec<Value> = items(&waiting).iter().map(by_member).collect();
-    let one = nodes::pick_newcomer(&waiting, &args.who, codes)?;
+    let one = match nodes::pick_newcomer(&waiting, &args.who, NOBODY_WAITS) {
+        Err(error) if error.code == Code::NoApproval && !approve => {
+            // Of both errors the one about newcomers says more.
+            let answer = deny_request(context, &found, &args.who).await;
+            let nobody = [Code::NoApproval, Code::NoTerminalShared];
+            let answer = match answer {
+                Err(other) if nobody.contains(&other.code) => return Err(error),
+                answer => answer?,
+            };
+            done(context, &answer, "refused control");
+            return Ok(0);
+        }
+        one => one?,
+    };
     let verb = if approve { "approve" } else { "deny" };
     let path = format!("/api/v1/approvals/{}/{verb}", text(one, "approval"));
     let answer = found.client.post(&path, &json!({})).await?;

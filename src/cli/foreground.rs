@@ -8,14 +8,15 @@ use futures::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::nodes::folders;
+use crate::cli::{ColourWhen, Context};
 use crate::engine::address::Addr;
 use crate::engine::command::{Ask, Command};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::engine::ids::TerminalId;
+use crate::engine::terminal::painter::{Caps, ColorDepth};
 use crate::gateway::events::Hub;
 use crate::gateway::json::Time;
 use crate::node::folder::Socket;
@@ -209,6 +210,21 @@ pub(crate) fn full_screen(context: &Context) -> Result<(), CliError> {
     refused("there is none to read keys from")
 }
 
+/// What the local terminal can show. `NO_COLOR` is about colours that programs add, so the shared screen keeps those
+/// of the host; `--color never` takes them away as well.
+fn caps(context: &Context) -> Caps {
+    match context.global.color {
+        ColourWhen::Never => Caps {
+            colors: ColorDepth::Mono,
+            underlines: false,
+        },
+        ColourWhen::Auto | ColourWhen::Always => ui::caps(
+            context.env.term.as_deref(),
+            context.env.colorterm.as_deref(),
+        ),
+    }
+}
+
 /// Shows the session full screen until the person or the node ends it.
 pub(crate) async fn attached(
     context: &Context,
@@ -231,10 +247,7 @@ pub(crate) async fn attached(
         prefix,
         share_block: shown.block,
         colour: context.output.colour,
-        caps: ui::caps(
-            context.env.term.as_deref(),
-            context.env.colorterm.as_deref(),
-        ),
+        caps: caps(context),
         term: context.env.term.clone(),
         #[cfg(feature = "lab")]
         panic_on: context.env.panic_on.clone(),

@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::cli::error::CliError;
 use crate::cli::nodes::{self, items, text};
-use crate::cli::output::{minute, shown};
+use crate::cli::output::{Column, minute, shown};
 use crate::cli::values::{Expiry, expiry};
-use crate::cli::{Context, ask};
+use crate::cli::{Context, ask, values};
 use crate::engine::error::Code;
+use crate::engine::time::Wall;
 use crate::gateway::json::Time;
 
 /// Make and show invitations.
@@ -98,11 +99,16 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
             let invites = found.client.get("/api/v1/invites").await?;
             if context.output.json {
                 context.output.value(&invites);
-            } else {
-                let rows: Vec<Vec<String>> = items(&invites).iter().map(row).collect();
+            } else if items(&invites).is_empty() {
                 context
                     .output
-                    .table(&["INVITE", "ROLE", "STATE", "USED", "EXPIRES"], &rows);
+                    .say("no invitations here yet: `collab-p2p invite create` makes one");
+            } else {
+                let now = crate::node::clock::wall();
+                let rows: Vec<Vec<String>> =
+                    items(&invites).iter().map(|one| row(one, now)).collect();
+                let table = context.output.table(&HEAD, &rows);
+                context.output.page(&table, false);
             }
         }
         Verb::Show { id, copy } => {
@@ -133,13 +139,20 @@ pub(crate) async fn run(context: &Context, args: &InviteArgs) -> Result<i32, Cli
     Ok(0)
 }
 
-fn row(invite: &Value) -> Vec<String> {
+const HEAD: [Column; 5] = [
+    Column::whole("INVITE"),
+    Column::whole("ROLE"),
+    Column::whole("STATE"),
+    Column::whole("USED"),
+    Column::whole("EXPIRES"),
+];
+
+fn row(invite: &Value, now: Wall) -> Vec<String> {
     let field = |key: &str| invite.get(key).map(shown).unwrap_or_default();
     let open = invite.get("open") == Some(&Value::Bool(true));
     let ends = invite.get("expires_at").and_then(Value::as_str);
-    let expired = ends
-        .and_then(Time::parse)
-        .is_some_and(|Time(end)| end <= crate::node::clock::wall());
+    let ends = ends.and_then(Time::parse).map(|Time(end)| end);
+    let expired = ends.is_some_and(|end| end <= now);
     let state = match (expired, open) {
         (true, _) => "expired",
         (false, true) => "open",
@@ -150,9 +163,10 @@ fn row(invite: &Value) -> Vec<String> {
         field("role"),
         state.to_owned(),
         field("used"),
-        match field("expires_at").as_str() {
-            "" => "never".to_owned(),
-            at => at.to_owned(),
+        match ends {
+            None => "never".to_owned(),
+            Some(end) if expired => format!("{} ago", values::short(now.since(end))),
+            Some(end) => format!("in {}", values::short(end.since(now))),
         },
     ]
 }
@@ -179,5 +193,25 @@ fn print(context: &Context, invite: &Value, copy: bool) {
     }
     if copy {
         crate::cli::share::copy(context, &text(invite, "join_command"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invitation_is_listed_with_the_time_that_is_left() {
+        let now = Wall(1_700_000_000_000);
+        let listed = |end: Option<i64>| {
+            let at = |end: i64| Wall(now.0.saturating_add_signed(end * 1_000));
+            let end = end.map(|end| crate::cli::output::time(at(end)));
+            let invite = json!({"id": "c3fec9c22400", "role": "viewer", "open": true, "used": 1,
+                "expires_at": end});
+            row(&invite, now)[2..].join(" ")
+        };
+        assert_eq!(listed(Some(7_300)), "open 1 in 2 h");
+        assert_eq!(listed(Some(-90)), "expired 1 1 min ago");
+        assert_eq!(listed(None), "open 1 never");
     }
 }

@@ -419,20 +419,15 @@ fn block(
         None => "without end".to_owned(),
     };
     let title = crate::engine::documents::text::inert(title);
-    let prefix = context
-        .config
-        .file
-        .terminal
-        .prefix
-        .replacen("C-", "Ctrl-", 1);
+    let prefix = context.config.file.terminal.prefix.parse();
+    let prefix: crate::ui::Prefix = prefix.unwrap_or_default();
     let mut lines = vec![
-        format!("Sharing \"{title}\". Whoever has this line joins as {role}, {until}:"),
+        format!("Sharing \"{title}\"."),
+        format!("Whoever has this line joins as {role}, {until}:"),
         String::new(),
         command.to_owned(),
         String::new(),
-        format!(
-            "{prefix} ? help   {prefix} p people   {prefix} c chat   {prefix} t take control back   {prefix} x end"
-        ),
+        format!("Keys after {prefix}: ? help, c chat, p people, t take control back, x stop"),
         "Nothing is masked: participants see all that this terminal shows.".to_owned(),
     ];
     if args.no_addrs {

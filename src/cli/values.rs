@@ -37,6 +37,16 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
+/// A duration as people read it in a table: `12 s`, `5 min`, `2 h`, `3 d`.
+pub(crate) fn short(span: Duration) -> String {
+    match span.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// A duration, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expiry(pub(crate) Option<Duration>);
@@ -112,6 +122,13 @@ mod tests {
             (7_501, "2 h 5 min"),
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn in_a_table_a_span_has_one_unit() {
+        for (seconds, text) in [(0, "0 s"), (119, "1 min"), (7_501, "2 h"), (200_000, "2 d")] {
+            assert_eq!(short(Duration::from_secs(seconds)), text);
         }
     }
 

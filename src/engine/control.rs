@@ -358,6 +358,24 @@ pub enum EndReason {
     Forgotten,
 }
 
+impl EndReason {
+    /// The reason in words, where `called` names a member.
+    pub fn in_words(&self, called: impl Fn(&MemberId) -> String) -> String {
+        match self {
+            Self::Revoked { by } => format!("revoked by {}", called(by)),
+            Self::Taken { by } => format!("taken over by {}", called(by)),
+            Self::Given { to } => format!("given to {}", called(to)),
+            Self::Locked { by } => format!("input was locked by {}", called(by)),
+            Self::Released
+            | Self::Expired
+            | Self::Gone
+            | Self::Removed
+            | Self::Closed
+            | Self::Forgotten => self.to_string(),
+        }
+    }
+}
+
 /// Why a message had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {

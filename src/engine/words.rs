@@ -8,18 +8,7 @@ use crate::engine::member::Member;
 impl Member {
     /// Why a lease ended.
     pub(in crate::engine) fn ending_in_words(&self, reason: &EndReason) -> String {
-        match reason {
-            EndReason::Revoked { by } => format!("revoked by {}", self.called(by)),
-            EndReason::Taken { by } => format!("taken over by {}", self.called(by)),
-            EndReason::Given { to } => format!("given to {}", self.called(to)),
-            EndReason::Locked { by } => format!("input was locked by {}", self.called(by)),
-            EndReason::Released
-            | EndReason::Expired
-            | EndReason::Gone
-            | EndReason::Removed
-            | EndReason::Closed
-            | EndReason::Forgotten => reason.to_string(),
-        }
+        reason.in_words(|id| self.called(id))
     }
 
     /// Why a message had no effect.

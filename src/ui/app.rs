@@ -22,7 +22,7 @@ use crate::ui::prefix::{Focus, Intake, Prefix, Typed};
 use crate::ui::theme::Theme;
 use crate::ui::viewport::Crop;
 use crate::ui::words::Standing;
-use crate::ui::{UiEnd, UiOptions, news, text, words};
+use crate::ui::{UiEnd, UiOptions, news, text, viewport, words};
 
 /// How long something said stays in the status row.
 const SAID_FOR: Duration = Duration::from_secs(5);
@@ -62,6 +62,8 @@ pub(super) enum Purpose {
     Done(String),
     /// A chat message; given back if it cannot be saved.
     Message(String),
+    /// Older messages for the chat.
+    Older,
     /// Something the person did not ask for.
     Quiet,
     /// The end of the membership or the session.
@@ -96,6 +98,8 @@ pub(super) struct App {
     pub(super) theme: Theme,
     pub(super) window: Size,
     pub(super) crop: Crop,
+    /// The keys choose which part of the screen is shown.
+    pub(super) panning: bool,
     pub(super) chat: Chat,
     pub(super) people: People,
     pub(super) help: Help,
@@ -132,9 +136,10 @@ impl App {
             prefix: options.prefix,
             block_shown: alone && !share_block.is_empty(),
             share_block,
-            theme: Theme::new(options.colour),
+            theme: Theme::of(options.colour, options.caps.colors),
             window,
             crop: Crop::default(),
+            panning: false,
             chat: Chat::default(),
             people: People::default(),
             help: Help::default(),
@@ -177,11 +182,16 @@ impl App {
 
     /// Where the keys go.
     pub(super) fn focus(&self) -> Focus {
-        if self.pane.is_some() && !self.aside {
+        if self.panning || (self.pane.is_some() && !self.aside) {
             Focus::Pane
         } else {
             Focus::Terminal
         }
+    }
+
+    /// Whether a pane is open without having the keys.
+    pub(super) fn aside(&self) -> bool {
+        self.aside || self.panning
     }
 
     /// Whether the next key is a command.
@@ -221,6 +231,7 @@ impl App {
         if view.connection == ConnectionView::Live {
             self.is_new_here = false;
         }
+        self.chat.follow(view);
         if let Some(notice) = view
             .notices
             .last()
@@ -295,6 +306,7 @@ impl App {
             self.resize_due,
             self.held_until,
             leaving,
+            self.chat.is_wanting().then_some(now.mono),
             self.clock_due(view, now),
         ]
         .into_iter()
@@ -336,6 +348,8 @@ impl App {
             self.resize_due = None;
             actions.extend(self.resize(view));
         }
+        let older = self.chat.ask(view);
+        actions.extend(older.map(|command| Action::Ask(command, Purpose::Older)));
         if let Some((end, _)) = self
             .leaving
             .as_ref()
@@ -356,6 +370,12 @@ impl App {
     ) {
         match (purpose, answer) {
             (Purpose::Done(done), Ok(_)) => self.say(done, false, now),
+            (Purpose::Older, Ok(Reply::Messages(page))) => self.chat.older(Some(page), view),
+            (Purpose::Older, Ok(_)) => self.chat.older(None, view),
+            (Purpose::Older, Err(error)) => {
+                self.chat.older(None, view);
+                self.refuse(&error, now);
+            }
             (Purpose::Keys | Purpose::Message(_) | Purpose::Quiet | Purpose::Leave, Ok(_))
             | (Purpose::Quiet, Err(_)) => {}
             (Purpose::Keys, Err(error)) => self.keys_refused(&error, view, now),
@@ -380,11 +400,14 @@ impl App {
     ) -> Vec<Action> {
         match typed {
             Typed::Bytes(bytes) => self.keys_for_shell(bytes, view, now),
+            Typed::Key(key) if self.panning => self.key_that_pans(key, screen, now),
             Typed::Key(key) => self.key_for_pane(key, view, now),
-            Typed::Command(key) => self.command(key, view, now),
+            Typed::Command(key) => self.command(key, view, screen, now),
             Typed::Paste(bytes) if self.focus() == Focus::Pane => {
-                if self.pane == Some(Pane::Chat) {
-                    self.chat.paste(&bytes);
+                if self.panning {
+                    self.say("scrolled: nothing was pasted; q ends that", true, now);
+                } else if self.pane == Some(Pane::Chat) {
+                    self.chat.paste(&bytes, view);
                 }
                 Vec::new()
             }
@@ -433,7 +456,7 @@ impl App {
         match pane {
             Pane::Help => {
                 if !self.help.key(key) {
-                    self.pane = None;
+                    self.close();
                 }
                 Vec::new()
             }
@@ -441,7 +464,7 @@ impl App {
                 let terminal = self.terminal(view);
                 match self.people.key(key, view, terminal) {
                     Choice::Stay => {}
-                    Choice::Close => self.pane = None,
+                    Choice::Close => self.close(),
                     Choice::Refused(why) => self.say(why, false, now),
                     Choice::Command(command, done) => {
                         return vec![Action::Ask(command, Purpose::Done(done))];
@@ -458,7 +481,7 @@ impl App {
             Said::Stay => Vec::new(),
             Said::Writes => self.types(Typing::Chat, now),
             Said::Close => {
-                self.pane = None;
+                self.close();
                 self.types_no_more()
             }
             Said::Message { text, mentions } => {
@@ -477,7 +500,8 @@ impl App {
     }
 
     /// A key after the prefix.
-    fn command(&mut self, key: Key, view: &View, now: Now) -> Vec<Action> {
+    fn command(&mut self, key: Key, view: &View, screen: Option<&Screen>, now: Now) -> Vec<Action> {
+        self.panning = false;
         let reader = self.reader(view);
         match key {
             Key::Char('c') => self.toggle(Pane::Chat, view),
@@ -490,6 +514,8 @@ impl App {
             Key::Char('g') => return self.grant(view, now),
             Key::Char('t') => return self.control(ControlCommand::Take, "you have control", view),
             Key::Char('l') => return self.lock(view),
+            Key::Char('[') => self.scroll(screen, now),
+            Key::Char('/') => self.search(view),
             Key::Escape => {}
             Key::Char(_)
             | Key::Ctrl(_)
@@ -521,8 +547,11 @@ impl App {
     /// Opens a pane, returns to it, or closes it.
     fn toggle(&mut self, pane: Pane, view: &View) {
         if self.pane == Some(pane) && !self.aside {
-            self.pane = None;
+            self.close();
             return;
+        }
+        if self.pane == Some(Pane::Chat) && pane != Pane::Chat {
+            self.chat.rest();
         }
         if pane == Pane::People && self.pane != Some(pane) {
             self.people = People::open(view, self.terminal(view));
@@ -530,13 +559,63 @@ impl App {
         self.pane = Some(pane);
         self.aside = false;
         match pane {
-            Pane::Chat => self.messages_seen = view.messages_total,
+            Pane::Chat => {
+                self.messages_seen = view.messages_total;
+                // What was said there stands in the pane now.
+                self.toast = None;
+            }
             Pane::Help => {
                 self.block_shown = false;
                 self.help = Help::default();
             }
             Pane::People => {}
         }
+    }
+
+    fn close(&mut self) {
+        self.pane = None;
+        self.aside = false;
+        self.chat.rest();
+    }
+
+    /// The keys scroll: the open chat, else the part of the screen that is shown.
+    fn scroll(&mut self, screen: Option<&Screen>, now: Now) {
+        match self.pane {
+            Some(Pane::Chat) => {
+                self.aside = false;
+                return self.chat.read();
+            }
+            // It hides the middle of the screen.
+            Some(Pane::Help) => self.close(),
+            Some(Pane::People) => self.aside = true,
+            None => {}
+        }
+        let room = self.room_beside_the_pane();
+        match screen.filter(|screen| viewport::is_cropped(screen, room)) {
+            Some(_) => self.panning = true,
+            None => self.say("all of the screen is in sight", false, now),
+        }
+    }
+
+    /// The keys look for something in the chat.
+    fn search(&mut self, view: &View) {
+        let alone = self.pane != Some(Pane::Chat);
+        if alone || self.aside {
+            self.toggle(Pane::Chat, view);
+        }
+        self.chat.search(alone);
+    }
+
+    /// A key while a part of the screen is chosen.
+    fn key_that_pans(&mut self, key: Key, screen: Option<&Screen>, now: Now) -> Vec<Action> {
+        let room = self.room_beside_the_pane();
+        let moved = screen.and_then(|screen| self.crop.moved(key, screen, room));
+        match (moved, key) {
+            (Some(moved), _) => self.crop = moved,
+            (None, Key::Escape | Key::Enter | Key::Char('q')) => self.panning = false,
+            (None, _) => self.say("q ends; arrows, PgUp, PgDn, Home, End scroll", false, now),
+        }
+        Vec::new()
     }
 
     fn leave(&mut self, view: &View, now: Now) -> Vec<Action> {

@@ -9,6 +9,7 @@ use crate::ui::keys::Key;
 use crate::ui::layout::Size;
 use crate::ui::prefix::Prefix;
 use crate::ui::prompt::folded;
+use crate::ui::text;
 use crate::ui::theme::Theme;
 
 /// The pane's own state.
@@ -63,6 +64,12 @@ pub(super) fn bindings(reader: Reader) -> Vec<Binding> {
         ]);
     }
     bindings.extend([
+        (
+            "[",
+            "scroll",
+            "scroll: what does not fit the window, or the open chat",
+        ),
+        ("/", "search", "search the chat"),
         leave,
         ("y", "copy", "copy a ticket to the clipboard"),
         ("?", "help", "this help"),
@@ -136,6 +143,9 @@ impl Help {
     }
 }
 
+/// Columns before the sentence of a key.
+const KEY_COLS: usize = 5;
+
 fn lines(
     view: &View,
     reader: Reader,
@@ -149,25 +159,30 @@ fn lines(
         Line::default(),
     ];
     for (key, _, sentence) in bindings(reader) {
-        lines.push(Line::from(vec![
-            Span::styled(format!("  {key}  "), theme.strong()),
-            Span::raw(sentence),
-        ]));
+        let room = usize::from(cols).saturating_sub(KEY_COLS);
+        for (number, row) in text::wrap(sentence, room).into_iter().enumerate() {
+            let key = if number == 0 { key } else { " " };
+            lines.push(Line::from(vec![
+                Span::styled(format!("  {key}  "), theme.strong()),
+                Span::raw(row),
+            ]));
+        }
     }
     lines.push(Line::from(vec![
         Span::styled(format!("  {prefix}  "), theme.strong()),
         Span::raw("the key itself, for the shell"),
     ]));
     lines.push(Line::default());
+    let mut notes = vec!["A shell can draw anything but the last row, which names what is ours."];
     if reader.hosts {
-        lines.push(Line::raw(
-            "A key that you type takes control back from a guest.",
-        ));
+        notes.push("A key that you type takes control back from a guest.");
     }
     if view.session.unredacted {
-        lines.push(Line::raw(
-            "Nothing is masked: guests see what the screen shows.",
-        ));
+        notes.push("Nothing is masked: guests see what the screen shows.");
+    }
+    for note in notes {
+        let rows = text::wrap(note, usize::from(cols));
+        lines.extend(rows.into_iter().map(Line::raw));
     }
     if !share_block.is_empty() {
         lines.push(Line::default());
@@ -261,6 +276,29 @@ mod tests {
         assert!(text.contains("  t  take control back"), "{text}");
         assert!(text.contains("collab-p2p join cp2p1abc"), "{text}");
         assert!(!text.contains("detach"), "{text}");
+    }
+
+    #[test]
+    fn a_narrow_window_wraps_every_sentence_and_cuts_none() {
+        let reader = Reader {
+            hosts: false,
+            owns: false,
+        };
+        let window = Size { cols: 40, rows: 60 };
+        let shown = rows(&mut Help::default(), &sample::view(), reader, window);
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split_whitespace().map(|word| word.trim_matches('│'));
+            let words = words.filter(|word| !word.is_empty());
+            words.map(str::to_owned).collect()
+        };
+        let shown = words(&shown.join(" "));
+        for (_, _, sentence) in bindings(reader) {
+            let sentence = words(sentence);
+            let found = shown
+                .windows(sentence.len())
+                .any(|window| window == sentence);
+            assert!(found, "{sentence:?} in {shown:?}");
+        }
     }
 
     #[test]

@@ -82,7 +82,11 @@ pub(super) fn of(event: &SessionEvent, view: &View, chat_open: bool) -> Option<N
 /// That somebody's control is over: a loss for its holder, who learns what became of the keys; news for the others.
 fn lease_ended(view: &View, who: &MemberId, ending: &LeaseEnding) -> Option<News> {
     let mine = *who == view.me;
-    let why = why(view, &ending.reason);
+    let called = |id: &MemberId| match *id == view.me {
+        true => "you".to_owned(),
+        false => words::name_of(view, id),
+    };
+    let why = ending.reason.in_words(called);
     let said = match (&ending.reason, mine) {
         (EndReason::Released, true) => "you gave control back".to_owned(),
         (EndReason::Released, false) => format!("{} gave control back", words::name_of(view, who)),
@@ -102,28 +106,6 @@ fn in_short(account: &Account) -> String {
         (lost, 0) => format!("{lost} bytes not written"),
         (0, perhaps) => format!("{perhaps} bytes perhaps written"),
         (lost, perhaps) => format!("{lost} bytes not written, {perhaps} perhaps"),
-    }
-}
-
-fn why(view: &View, reason: &EndReason) -> String {
-    let name = |id: &MemberId| {
-        if *id == view.me {
-            "you".to_owned()
-        } else {
-            words::name_of(view, id)
-        }
-    };
-    match reason {
-        EndReason::Released => "it was given back".to_owned(),
-        EndReason::Expired => "its time is over".to_owned(),
-        EndReason::Revoked { by } => format!("{} ended it", name(by)),
-        EndReason::Taken { by } => format!("{} took it", name(by)),
-        EndReason::Given { to } => format!("{} has it now", name(to)),
-        EndReason::Locked { by } => format!("{} locked all input", name(by)),
-        EndReason::Gone => "the connection was gone for too long".to_owned(),
-        EndReason::Removed => "the session has changed who may watch".to_owned(),
-        EndReason::Closed => "the terminal has ended".to_owned(),
-        EndReason::Forgotten => "the host has started anew".to_owned(),
     }
 }
 
@@ -177,7 +159,7 @@ mod tests {
                 account: None,
             },
         };
-        assert_eq!(news(taken).unwrap(), "control ended: bob took it");
+        assert_eq!(news(taken).unwrap(), "control ended: taken over by bob");
         let died = What::ControlReleased {
             terminal,
             participant,
@@ -193,7 +175,7 @@ mod tests {
         };
         assert_eq!(
             news(died).unwrap(),
-            "control ended: the host has started anew; 4 bytes perhaps written"
+            "control ended: the host no longer knows it; 4 bytes perhaps written"
         );
         let expired = What::ControlExpired {
             terminal,

@@ -260,9 +260,9 @@ fn lines(
             let name = text::name(&newcomer.name, 24);
             let left = text::span(newcomer.ends.since(now.wall));
             let details = format!(
-                "   would be {} · {left} left · key {}",
-                newcomer.role,
-                newcomer.member.short()
+                "   key {} · would be {} · {left} left",
+                newcomer.member.short(),
+                newcomer.role
             );
             [
                 Line::from(vec![

@@ -1,5 +1,8 @@
 //! Cards over the screen: what asks the host's person for a decision, what a viewer waits for, how others join.
-//! Each is framed, has a colour of its own and names the program, so that nothing a shell prints passes for it.
+//!
+//! A shell can draw a frame and any words in it. What it cannot do is write into the status row, which no cell of the
+//! screen reaches: each card has a word there, first in the row, where nothing stands that others have chosen. A card
+//! without that word is none of ours.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -19,6 +22,35 @@ const CARD_COLS: u16 = 52;
 
 /// Questions that a card shows; of more it tells the number.
 const QUESTIONS_MAX: usize = 3;
+
+/// A card, and its word in the status row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Card {
+    pub(super) drawn: Buffer,
+    pub(super) word: Word,
+}
+
+/// What the status row says of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// So many questions wait for the person.
+    Asks(usize),
+    /// How others join is shown.
+    Invites,
+    /// There is no living picture, and the card says why.
+    Tells,
+}
+
+impl Word {
+    /// From long to short; never empty, so that no window is too narrow for it.
+    pub(super) fn forms(self) -> [String; 2] {
+        match self {
+            Self::Asks(count) => [format!(" {count} to decide "), format!(" {count}? ")],
+            Self::Invites => [" ticket shown ".to_owned(), " ticket ".to_owned()],
+            Self::Tells => [" note shown ".to_owned(), " note ".to_owned()],
+        }
+    }
+}
 
 /// The questions that wait for this person, in words.
 pub(super) fn questions(
@@ -65,7 +97,7 @@ pub(super) fn draw_questions(
     window: Size,
     cursor_row: u16,
     theme: Theme,
-) -> Option<Buffer> {
+) -> Option<Card> {
     if questions.is_empty() {
         return None;
     }
@@ -82,7 +114,10 @@ pub(super) fn draw_questions(
     let block = Block::bordered()
         .border_style(theme.asking_frame())
         .title(" collab-p2p asks ");
-    Some(card(block, &lines, area, 1))
+    Some(Card {
+        drawn: card(block, &lines, area, 1),
+        word: Word::Asks(questions.len()),
+    })
 }
 
 /// What a person without a picture should know; none while there is one.
@@ -90,6 +125,7 @@ pub(super) fn waiting(
     view: &View,
     terminal: Option<&TerminalView>,
     prefix: Prefix,
+    has_picture: bool,
 ) -> Option<String> {
     match &view.phase {
         Phase::Joining { waits_for } => {
@@ -109,11 +145,17 @@ pub(super) fn waiting(
             "{} {prefix} d detaches, {prefix} x leaves.",
             ended(terminal)
         )),
-        (true, Picture::None) => {
+        (true, Picture::None | Picture::Live | Picture::Stale) if has_picture => None,
+        (true, Picture::None | Picture::Live | Picture::Stale) => {
             let host = words::name_of(view, &terminal.host);
+            if words::is_away(view, terminal) {
+                return Some(format!(
+                    "{host}, whose terminal this is, is away. It is shown when {host} is back; \
+                     {prefix} c writes meanwhile, {prefix} d detaches, {prefix} x leaves."
+                ));
+            }
             Some(format!("Waiting for the picture of {host}'s terminal."))
         }
-        (true, Picture::Live | Picture::Stale) => None,
     }
 }
 
@@ -125,18 +167,17 @@ fn ended(terminal: &TerminalView) -> String {
 }
 
 /// The card of what is waited for.
-pub(super) fn draw_waiting(what: &str, window: Size, theme: Theme) -> Buffer {
+pub(super) fn draw_waiting(what: &str, window: Size, theme: Theme) -> Card {
     let cols = usize::from(CARD_COLS.min(window.cols).saturating_sub(4));
     let lines = text::wrap(what, cols);
     let area = window.middle(CARD_COLS, height_of(&lines));
-    card(
-        Block::bordered()
-            .border_style(theme.frame())
-            .title(" collab-p2p "),
-        &lines,
-        area,
-        1,
-    )
+    let block = Block::bordered()
+        .border_style(theme.frame())
+        .title(" collab-p2p ");
+    Card {
+        drawn: card(block, &lines, area, 1),
+        word: Word::Tells,
+    }
 }
 
 /// The card of the lines that tell how others join. They keep their first column: a long ticket goes on in the
@@ -147,7 +188,7 @@ pub(super) fn draw_share_block(
     cursor_row: u16,
     prefix: Prefix,
     theme: Theme,
-) -> Buffer {
+) -> Card {
     let rows = folded(lines, usize::from(window.cols));
     let block = Block::new()
         .borders(ratatui::widgets::Borders::TOP | ratatui::widgets::Borders::BOTTOM)
@@ -156,7 +197,11 @@ pub(super) fn draw_share_block(
         .title_bottom(format!(
             " {prefix} y copies the ticket · {prefix} ? puts this away "
         ));
-    card(block, &rows, window.across(height_of(&rows), cursor_row), 0)
+    let area = window.across(height_of(&rows), cursor_row);
+    Card {
+        drawn: card(block, &rows, area, 0),
+        word: Word::Invites,
+    }
 }
 
 /// Lines on rows of so many columns: sentences broken at spaces, a command to join cut exactly. If it needs several
@@ -218,7 +263,8 @@ mod tests {
 
     const WINDOW: Size = Size { cols: 80, rows: 25 };
 
-    fn rows(drawn: &Buffer) -> Vec<String> {
+    fn rows(card: &Card) -> Vec<String> {
+        let drawn = &card.drawn;
         let area = *drawn.area();
         (area.top()..area.bottom())
             .map(|y| {
@@ -250,7 +296,7 @@ mod tests {
                 "└──────────────────────────────────────────────────┘",
             ]
         );
-        assert_eq!(drawn.area().right(), WINDOW.cols);
+        assert_eq!(drawn.drawn.area().right(), WINDOW.cols);
     }
 
     #[test]
@@ -264,13 +310,22 @@ mod tests {
     #[test]
     fn who_has_no_picture_learns_why_and_what_to_press() {
         let why = waiting;
-        let waiting =
-            |view: &View, terminal: Option<&TerminalView>| why(view, terminal, Prefix::default());
+        let waiting = |view: &View, terminal: Option<&TerminalView>| {
+            why(view, terminal, Prefix::default(), false)
+        };
         let mut view = sample::view();
-        assert_eq!(waiting(&view, view.terminals.first()), None);
-        view.terminals[0].picture = Picture::None;
+        assert_eq!(
+            why(&view, view.terminals.first(), Prefix::default(), true),
+            None
+        );
         let why = waiting(&view, view.terminals.first()).unwrap();
         assert_eq!(why, "Waiting for the picture of bob's terminal.");
+        view.participants[1].status = crate::engine::view::Status::Gone;
+        let why = waiting(&view, view.terminals.first()).unwrap();
+        assert!(
+            why.starts_with("bob, whose terminal this is, is away."),
+            "{why}"
+        );
         view.terminals[0].open = false;
         view.terminals[0].status = Some(ExitStatus(3));
         let why = waiting(&view, view.terminals.first()).unwrap();
@@ -311,6 +366,6 @@ mod tests {
             folded(&["collab-p2p join cp2p1q".to_owned()], 80),
             ["collab-p2p join cp2p1q"]
         );
-        assert!(drawn.area().y > 2);
+        assert!(drawn.drawn.area().y > 2);
     }
 }

@@ -10,7 +10,8 @@ use crate::ui::app::{App, Pane};
 use crate::ui::layout::Size;
 use crate::ui::paint::{Canvas, Caret, Picture};
 use crate::ui::prefix::Focus;
-use crate::ui::statusbar::{self, Facts};
+use crate::ui::prompt::{Card, Word};
+use crate::ui::statusbar::{self, Facts, Over};
 use crate::ui::theme::Theme;
 use crate::ui::viewport::{self, NamedPointer};
 use crate::ui::{prompt, text};
@@ -23,7 +24,11 @@ impl App {
         let mut caret = None;
         if let Some(screen) = screen {
             let room = self.room_beside_the_pane();
-            self.crop = self.crop.follow(screen, room);
+            self.crop = if self.panning {
+                self.crop.within(screen, room)
+            } else {
+                self.crop.follow(screen, room)
+            };
             viewport::draw(&mut canvas, screen, self.crop, self.theme);
             viewport::draw_pointers(
                 &mut canvas,
@@ -37,17 +42,18 @@ impl App {
         let questions = prompt::questions(view, terminal, self.prefix);
         self.offers(view, now);
         let mut covered = Vec::new();
-        for card in self.cards(view, screen, &questions, cursor_row) {
-            covered.push(*card.area());
-            canvas.overlay(&card);
+        let cards = self.cards(view, screen, &questions, cursor_row);
+        for card in &cards {
+            covered.push(*card.drawn.area());
+            canvas.overlay(&card.drawn);
         }
         if let Some((mut pane, written)) = self.draw_pane(view, now) {
-            if self.focus() == Focus::Terminal {
+            if self.aside() {
                 put_aside(&mut pane, &self.way_back(), self.theme);
             }
             covered.push(*pane.area());
             canvas.overlay(&pane);
-            if self.focus() == Focus::Pane {
+            if !self.aside() {
                 caret = None;
                 covered.clear();
                 if let Some((x, y)) = written {
@@ -60,7 +66,8 @@ impl App {
                 }
             }
         }
-        canvas.overlay(&self.status_row(view, screen, questions.len(), now));
+        let words: Vec<Word> = cards.iter().map(|card| card.word).collect();
+        canvas.overlay(&self.status_row(view, screen, &words, now));
         let hidden = |caret: &Caret| {
             covered
                 .iter()
@@ -78,7 +85,7 @@ impl App {
     }
 
     /// The part of the window in which the shared cursor stays in sight.
-    fn room_beside_the_pane(&self) -> Size {
+    pub(super) fn room_beside_the_pane(&self) -> Size {
         let pane = self.window.pane();
         match self.pane {
             None | Some(Pane::Help) => self.window,
@@ -99,10 +106,11 @@ impl App {
         screen: Option<&Screen>,
         questions: &[String],
         cursor_row: u16,
-    ) -> Vec<Buffer> {
+    ) -> Vec<Card> {
         let terminal = self.terminal(view);
         let mut cards = Vec::new();
-        if self.block_shown {
+        // A question may not hide a part of the ticket, and is answered first.
+        if self.block_shown && questions.is_empty() {
             let lines = &self.share_block;
             cards.push(prompt::draw_share_block(
                 lines,
@@ -112,12 +120,7 @@ impl App {
                 self.theme,
             ));
         }
-        let why = prompt::waiting(view, terminal, self.prefix);
-        let why = why.or_else(|| {
-            screen
-                .is_none()
-                .then(|| "Waiting for the picture.".to_owned())
-        });
+        let why = prompt::waiting(view, terminal, self.prefix, screen.is_some());
         if let Some(why) = why {
             cards.push(prompt::draw_waiting(&why, self.window, self.theme));
         }
@@ -146,7 +149,7 @@ impl App {
         match self.pane? {
             Pane::Chat => {
                 let drawn = self.chat.draw(view, now, window.pane(), theme);
-                Some((drawn.cells, Some(drawn.caret)))
+                Some((drawn.cells, drawn.caret))
             }
             Pane::People => {
                 let terminal = self.terminal(view);
@@ -167,29 +170,42 @@ impl App {
         }
     }
 
-    fn status_row(
-        &self,
-        view: &View,
-        screen: Option<&Screen>,
-        questions: usize,
-        now: Now,
-    ) -> Buffer {
+    fn status_row(&self, view: &View, screen: Option<&Screen>, cards: &[Word], now: Now) -> Buffer {
         let facts = Facts {
             view,
             terminal: self.terminal(view),
             cropped: screen.is_some_and(|screen| viewport::is_cropped(screen, self.window)),
             unread: self.unread(view),
-            questions,
+            cards,
+            over: self.over(),
             prefix: self.prefix,
             now,
             theme: self.theme,
         };
         let parts = match self.toast() {
-            _ if self.prefixed() => statusbar::menu(self.reader(view), self.prefix, self.theme),
+            _ if self.prefixed() => statusbar::menu(facts, self.reader(view)),
             Some(toast) => statusbar::said(facts, &toast.text, toast.alarm),
             None => statusbar::parts(facts),
         };
         statusbar::draw(parts, self.window.status(), self.theme)
+    }
+}
+
+impl App {
+    /// What of ours, besides cards, the person has before them.
+    fn over(&self) -> Option<Over> {
+        if self.panning {
+            return Some(Over::Scrolled(self.crop));
+        }
+        let pane = match self.pane? {
+            Pane::Chat => "chat",
+            Pane::People => "people",
+            Pane::Help => "help",
+        };
+        Some(match self.focus() {
+            Focus::Pane => Over::Keys(pane),
+            Focus::Terminal => Over::Aside(pane),
+        })
     }
 }
 

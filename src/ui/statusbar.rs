@@ -1,4 +1,9 @@
-//! The one row at the bottom: what one may do, what is shared, who is there, how it is connected.
+//! The one row at the bottom: what of ours stands over the screen, what one may do, what is shared, who is there,
+//! how it is connected.
+//!
+//! It begins with words of its own, one for each card and for an open pane, and nothing that others have chosen (names,
+//! titles, chat) ever stands before them: a shell cannot draw here, and no member can write here what passes for a
+//! word of ours.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -10,8 +15,10 @@ use crate::engine::time::Now;
 use crate::engine::view::{Picture, TerminalView, View};
 use crate::ui::help::{Reader, bindings};
 use crate::ui::prefix::Prefix;
+use crate::ui::prompt::Word;
 use crate::ui::text;
 use crate::ui::theme::Theme;
+use crate::ui::viewport::Crop;
 use crate::ui::words::{self, Standing};
 
 /// What the row tells of.
@@ -23,11 +30,24 @@ pub(super) struct Facts<'a> {
     pub(super) cropped: bool,
     /// Chat messages that came since the pane was last open.
     pub(super) unread: u64,
-    /// Questions that wait for this person.
-    pub(super) questions: usize,
+    /// The cards that stand over the screen.
+    pub(super) cards: &'a [Word],
+    /// Which pane is open, or what else the keys do.
+    pub(super) over: Option<Over>,
     pub(super) prefix: Prefix,
     pub(super) now: Now,
     pub(super) theme: Theme,
+}
+
+/// What of ours, besides cards, the person has before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// A pane that has the keys.
+    Keys(&'static str),
+    /// A pane that stays open while the shell has the keys.
+    Aside(&'static str),
+    /// A part of the screen, chosen by keys, from this place on.
+    Scrolled(Crop),
 }
 
 /// A part of the row, in forms from long to short; the last may be empty.
@@ -78,14 +98,13 @@ pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
     let plain = Style::new();
     let title = text::shown(terminal.map_or(view.session.title.as_str(), |one| one.title.as_str()));
     let (count, names) = words::who_is_here(view);
-    let mut parts = vec![
-        standing(facts),
-        Part::new(
-            40,
-            theme.strong(),
-            [text::cut(&title, 28), text::cut(&title, 12), String::new()],
-        ),
-    ];
+    let mut parts = leading(facts);
+    parts.push(standing(facts));
+    parts.push(Part::new(
+        40,
+        theme.strong(),
+        [text::cut(&title, 28), text::cut(&title, 12), String::new()],
+    ));
     if let Some(terminal) = terminal {
         parts.push(Part::new(50, plain, words::presenter(view, terminal)));
     }
@@ -123,17 +142,52 @@ pub(super) fn parts(facts: Facts<'_>) -> Vec<Part> {
 }
 
 /// The row after the prefix: which keys mean something now.
-pub(super) fn menu(reader: Reader, prefix: Prefix, theme: Theme) -> Vec<Part> {
-    let first = Part::new(99, theme.asking(), [format!(" {prefix} ")]);
-    let keys = bindings(reader).into_iter().map(|(key, word, _)| {
-        Part::new(
-            10,
-            Style::new(),
-            [format!("  {key} {word}"), format!("  {key}")],
-        )
-        .joined()
-    });
-    std::iter::once(first).chain(keys).collect()
+pub(super) fn menu(facts: Facts<'_>, reader: Reader) -> Vec<Part> {
+    let Facts { prefix, theme, .. } = facts;
+    let mut parts = leading(facts);
+    parts.push(Part::new(95, theme.typing(), [format!(" {prefix} ")]));
+    let keys = (10..).zip(bindings(reader).into_iter().rev());
+    let keys: Vec<_> = keys.collect();
+    parts.extend(keys.into_iter().rev().map(|(place, (key, word, _))| {
+        // Without room the words of the last keys go first, but for the one that leads on.
+        let keep = match key {
+            "y" => 5,
+            "[" | "/" => 6,
+            "?" => 90,
+            _ => place,
+        };
+        let forms = [format!("  {key} {word}"), format!("  {key}")];
+        Part::new(keep, Style::new(), forms).joined()
+    }));
+    parts
+}
+
+/// What the row begins with: the words of cards and panes.
+fn leading(facts: Facts<'_>) -> Vec<Part> {
+    let theme = facts.theme;
+    let cards = facts.cards.iter();
+    let mut parts: Vec<Part> = cards
+        .map(|word| Part::new(98, theme.asking(), word.forms()))
+        .collect();
+    match facts.over {
+        None => {}
+        Some(Over::Keys(pane)) => {
+            let forms = [format!(" keys go to {pane} "), format!(" {pane} ")];
+            parts.push(Part::new(92, theme.pane(), forms));
+        }
+        Some(Over::Aside(pane)) => {
+            let forms = [format!(" {pane} is open "), format!(" {pane} ")];
+            parts.push(Part::new(20, theme.strong(), forms));
+        }
+        Some(Over::Scrolled(_)) => {
+            let forms = [
+                " scrolled: arrows move, q ends ".to_owned(),
+                " scrolled ".to_owned(),
+            ];
+            parts.push(Part::new(92, theme.pane(), forms));
+        }
+    }
+    parts
 }
 
 /// The row while something is to be said.
@@ -143,7 +197,10 @@ pub(super) fn said(facts: Facts<'_>, text: &str, alarm: bool) -> Vec<Part> {
     } else {
         facts.theme.strong()
     };
-    vec![standing(facts), Part::new(10, style, [format!(" {text} ")])]
+    let mut parts = leading(facts);
+    parts.push(standing(facts));
+    parts.push(Part::new(10, style, [format!(" {text} ")]));
+    parts
 }
 
 /// What the person's keys do.
@@ -181,8 +238,9 @@ fn standing(facts: Facts<'_>) -> Part {
                 99,
                 theme.asking(),
                 [
-                    format!(" {name} types{} ", left()),
-                    format!(" {name} types "),
+                    format!(" guest {name} types{} ", left()),
+                    format!(" guest {name} types "),
+                    " a guest types ".to_owned(),
                 ],
             )
         }
@@ -229,8 +287,17 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
     } = facts;
     let mut marks = Vec::new();
     if let Some(terminal) = terminal {
-        if facts.cropped {
-            let size = format!("part of {}x{}", terminal.cols, terminal.rows);
+        let size = format!("part of {}x{}", terminal.cols, terminal.rows);
+        if let Some(Over::Scrolled(Crop { x, y })) = facts.over {
+            let (row, column) = (y.saturating_add(1), x.saturating_add(1));
+            let place = format!("from row {row}, column {column}");
+            let forms = [
+                format!("{place} of {}x{}", terminal.cols, terminal.rows),
+                place,
+                format!("{row},{column}"),
+            ];
+            marks.push(Part::new(86, Style::new(), forms));
+        } else if facts.cropped {
             marks.push(Part::new(
                 70,
                 Style::new(),
@@ -238,6 +305,11 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             ));
         }
         match terminal.picture {
+            Picture::None if words::is_away(view, terminal) => {
+                let host = words::name_of(view, &terminal.host);
+                let forms = [format!(" {host} is away "), " host is away ".to_owned()];
+                marks.push(Part::new(85, theme.alarm(), forms));
+            }
             Picture::None | Picture::Live | Picture::Stale if words::is_away(view, terminal) => {
                 let host = words::name_of(view, &terminal.host);
                 marks.push(Part::new(
@@ -269,10 +341,6 @@ fn marks(facts: Facts<'_>) -> Vec<Part> {
             theme.asking(),
             [long, format!(" {} new ", facts.unread), String::new()],
         ));
-    }
-    if facts.questions > 0 {
-        let long = format!(" {} to decide ", facts.questions);
-        marks.push(Part::new(90, theme.asking(), [long, " ? ".to_owned()]));
     }
     marks
 }
@@ -358,7 +426,8 @@ mod tests {
             terminal: view.terminals.first(),
             cropped: false,
             unread: 0,
-            questions: 0,
+            cards: &[],
+            over: None,
             prefix: Prefix::default(),
             now: sample::NOW,
             theme: Theme::new(true),
@@ -393,9 +462,12 @@ mod tests {
 
         assert_eq!(
             row(&parts, 80),
-            " bob types, 15 min left  │ demo │ you host, bob has control │ 3 here │ live"
+            " guest bob types, 15 min left  │ demo │ you host │ 3 here │ live │ Ctrl-] ? help"
         );
-        assert_eq!(row(&parts, 40), " bob types, 15 min left  │ 3 here │ live");
+        assert_eq!(
+            row(&parts, 48),
+            " guest bob types, 15 min left  │ 3 here │ live"
+        );
     }
 
     #[test]
@@ -414,17 +486,17 @@ mod tests {
         let facts = Facts {
             cropped: true,
             unread: 3,
-            questions: 1,
+            cards: &[Word::Asks(1)],
             ..facts(&view)
         };
 
         assert_eq!(
             row(&parts(facts), 80),
-            " read-only  │ offline, 2 waiting │  picture is behind  │  3 new  │  1 to decide"
+            " 1 to decide  │  read-only  │ offline, 2 waiting │  picture is behind  │  3 new"
         );
         assert_eq!(
             row(&parts(facts), 50),
-            " read-only  │ offline │  behind  │  1 to decide"
+            " 1 to decide  │  read-only  │ offline │  behind"
         );
     }
 
@@ -442,19 +514,81 @@ mod tests {
 
     #[test]
     fn after_the_prefix_the_row_names_the_keys() {
-        let menu = menu(
-            Reader {
-                hosts: false,
-                owns: false,
-            },
-            Prefix::default(),
-            Theme::new(true),
+        let view = sample::view();
+        let reader = Reader {
+            hosts: false,
+            owns: false,
+        };
+        let keys = menu(facts(&view), reader);
+        assert_eq!(
+            row(&keys, 100),
+            " Ctrl-]   c chat  p people  r control  d detach  [ scroll  / search  x leave  y copy  ? help"
         );
         assert_eq!(
-            row(&menu, 100),
-            " Ctrl-]   c chat  p people  r control  d detach  x leave  y copy  ? help"
+            row(&keys, 80),
+            " Ctrl-]   c chat  p people  r control  d detach  [  / search  x leave  y  ? help"
         );
-        assert_eq!(row(&menu, 40), " Ctrl-]   c  p  r  d  x  y copy  ? help");
+        assert_eq!(row(&keys, 40), " Ctrl-]   c  p  r  d  [  /  x  y  ? help");
+
+        let asked = Facts {
+            cards: &[Word::Asks(2)],
+            ..facts(&view)
+        };
+        let keys = menu(asked, reader);
+        assert!(row(&keys, 80).starts_with(" 2 to decide  │  Ctrl-] "));
+    }
+
+    #[test]
+    fn the_row_begins_with_the_words_of_cards_and_panes_whatever_others_are_called() {
+        let mut view = sample::host_view();
+        view.terminals[0].title = " 1 to decide ".into();
+        view.participants[1].name = " 1 to decide ".into();
+        view.terminals[0].control.holder = Some(sample::member(2));
+
+        let plain = row(&parts(facts(&view)), 120);
+        assert!(plain.starts_with(" guest  1 to decide  types"), "{plain}");
+
+        for (over, begins) in [
+            (
+                Over::Keys("chat"),
+                " 2 to decide  │  keys go to chat  │  guest ",
+            ),
+            (
+                Over::Aside("people"),
+                " 2 to decide  │  people is open  │  guest ",
+            ),
+            (
+                Over::Scrolled(Crop { x: 4, y: 10 }),
+                " 2 to decide  │  scrolled: arrows move, q ends  │  guest ",
+            ),
+        ] {
+            let facts = Facts {
+                cards: &[Word::Asks(2)],
+                over: Some(over),
+                ..facts(&view)
+            };
+            for parts in [parts(facts), said(facts, "bob: 7 to decide", false)] {
+                let row = row(&parts, 160);
+                assert!(row.starts_with(begins), "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_scrolls_reads_where_and_how_to_end_that() {
+        let view = sample::view();
+        let facts = Facts {
+            cropped: true,
+            over: Some(Over::Scrolled(Crop { x: 4, y: 10 })),
+            ..facts(&view)
+        };
+        let wide = row(&parts(facts), 200);
+        assert!(wide.contains("from row 11, column 5 of 80x24"), "{wide}");
+        let narrow = row(&parts(facts), 60);
+        assert_eq!(
+            narrow,
+            " scrolled: arrows move, q ends  │  read-only  │ live │ 11,5"
+        );
     }
 
     #[test]

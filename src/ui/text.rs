@@ -1,5 +1,6 @@
 //! Words on cells: inert, measured in columns, cut and wrapped.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -62,11 +63,24 @@ pub(super) fn cut(text: &str, cols: usize) -> String {
 
 /// A text on rows of so many columns, broken at spaces where there are any.
 pub(super) fn wrap(text: &str, cols: usize) -> Vec<String> {
+    wrapped(text, cols)
+        .into_iter()
+        .map(|row| text.get(row).unwrap_or_default().to_owned())
+        .collect()
+}
+
+/// Which bytes of a text stand on which row of so many columns; the space at which it is broken on none.
+pub(super) fn wrapped(text: &str, cols: usize) -> Vec<Range<usize>> {
     let cols = cols.max(2);
     let mut rows = Vec::new();
-    let mut rest = text;
-    while head(rest, cols).len() < rest.len() {
+    let mut from = 0_usize;
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
         let fits = head(rest, cols);
+        if fits.len() == rest.len() {
+            rows.push(from..text.len());
+            return rows;
+        }
         let next_is_space = rest
             .get(fits.len()..)
             .is_some_and(|after| after.starts_with(' '));
@@ -76,12 +90,16 @@ pub(super) fn wrap(text: &str, cols: usize) -> Vec<String> {
             fits.rfind(' ').unwrap_or(fits.len())
         };
         let end = if end == 0 { fits.len() } else { end };
-        let (row, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-        rows.push(row.to_owned());
-        rest = after.strip_prefix(' ').unwrap_or(after);
+        // A character that is wider than a row stands on one of its own.
+        let one = || rest.chars().next().map_or(rest.len(), char::len_utf8);
+        let end = if end == 0 { one() } else { end };
+        let row = from..from.saturating_add(end);
+        let space = text
+            .get(row.end..)
+            .is_some_and(|after| after.starts_with(' '));
+        from = row.end.saturating_add(usize::from(space));
+        rows.push(row);
     }
-    rows.push(rest.to_owned());
-    rows
 }
 
 /// A stretch of time for people, in one or two letters' worth: `12 s`, `5 min`, `2 h`, `3 d`.
@@ -133,6 +151,10 @@ mod tests {
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("漢字漢字", 5), ["漢字", "漢字"]);
         assert_eq!(wrap("  abc", 3), [" ", "abc"]);
+        let text = "a quick  brown 漢字 fox";
+        let rows = wrapped(text, 6);
+        assert!(rows.windows(2).all(|two| two[0].end <= two[1].start));
+        assert_eq!(rows.last().map(|row| row.end), Some(text.len()));
     }
 
     #[test]

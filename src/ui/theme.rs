@@ -28,26 +28,72 @@ pub fn caps(term: Option<&str>, colorterm: Option<&str>) -> Caps {
 /// Colours that are told apart on dark and on light ground, and from each other.
 const MEMBERS: [u8; 12] = [39, 208, 41, 170, 178, 69, 203, 80, 107, 135, 172, 31];
 
+/// The same for terminals with sixteen colours; without the greys, which are grounds there.
+const MEMBERS_OF_16: [u8; 12] = [6, 3, 2, 5, 11, 12, 1, 14, 10, 13, 9, 4];
+
+/// How much colour there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    None,
+    Sixteen,
+    All,
+}
+
 /// The looks of the frame around the screen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Theme {
-    colour: bool,
+    colours: Colours,
 }
 
 impl Theme {
-    /// With colour, or without.
-    pub(super) fn new(colour: bool) -> Self {
-        Self { colour }
+    /// For a terminal with so many colours, as far as they are wanted.
+    pub(super) fn of(wanted: bool, depth: ColorDepth) -> Self {
+        let colours = match depth {
+            ColorDepth::Mono => Colours::None,
+            ColorDepth::Ansi16 => Colours::Sixteen,
+            ColorDepth::Palette256 | ColorDepth::TrueColor => Colours::All,
+        };
+        Self {
+            colours: if wanted { colours } else { Colours::None },
+        }
     }
 
-    fn coloured(self, with: Style, without: Style) -> Style {
-        if self.colour { with } else { without }
+    /// With all colours, or without.
+    #[cfg(test)]
+    pub(super) fn new(colour: bool) -> Self {
+        Self::of(colour, ColorDepth::Palette256)
+    }
+
+    /// A colour of 256, its stand-in among 16, or nothing.
+    fn fg(self, style: Style, all: u8, sixteen: u8) -> Style {
+        match self.colours {
+            Colours::None => style,
+            Colours::Sixteen => style.fg(Color::Indexed(sixteen)),
+            Colours::All => style.fg(Color::Indexed(all)),
+        }
+    }
+
+    fn bg(self, style: Style, all: u8, sixteen: u8) -> Style {
+        match self.colours {
+            Colours::None => style,
+            Colours::Sixteen => style.bg(Color::Indexed(sixteen)),
+            Colours::All => style.bg(Color::Indexed(all)),
+        }
+    }
+
+    /// A ground of its own, or the reverse of what stands around it.
+    fn block(self, fg: (u8, u8), bg: (u8, u8)) -> Style {
+        match self.colours {
+            Colours::None => Style::new().add_modifier(Modifier::REVERSED),
+            Colours::Sixteen | Colours::All => {
+                self.bg(self.fg(Style::new(), fg.0, fg.1), bg.0, bg.1)
+            }
+        }
     }
 
     /// The status row.
     pub(super) fn bar(self) -> Style {
-        let ground = Style::new().fg(Color::Indexed(252)).bg(Color::Indexed(236));
-        self.coloured(ground, Style::new().add_modifier(Modifier::REVERSED))
+        self.block((252, 0), (236, 7))
     }
 
     /// What matters in the status row, told by its weight.
@@ -57,81 +103,94 @@ impl Theme {
 
     /// One types oneself.
     pub(super) fn typing(self) -> Style {
-        self.badge(Color::Indexed(28))
+        self.badge(28, 2)
     }
 
     /// One only reads.
     pub(super) fn reading(self) -> Style {
-        self.badge(Color::Indexed(24))
+        self.badge(24, 4)
     }
 
     /// All input is locked, or something went wrong.
     pub(super) fn alarm(self) -> Style {
-        self.badge(Color::Indexed(124))
+        self.badge(124, 1)
     }
 
-    /// Something waits for the person.
+    /// Something waits for the person. In a reversed row it is not reversed, and so seen without colour.
     pub(super) fn asking(self) -> Style {
-        let with = Style::new().fg(Color::Indexed(16)).bg(Color::Indexed(214));
-        let without = Style::new().add_modifier(Modifier::REVERSED);
-        self.coloured(with, without).add_modifier(Modifier::BOLD)
+        match self.colours {
+            Colours::None => Style::new().remove_modifier(Modifier::REVERSED),
+            Colours::Sixteen | Colours::All => self.block((16, 0), (214, 3)),
+        }
+        .add_modifier(Modifier::BOLD)
     }
 
-    fn badge(self, ground: Color) -> Style {
-        let with = Style::new().fg(Color::Indexed(231)).bg(ground);
-        self.coloured(with, Style::new())
-            .add_modifier(Modifier::BOLD)
+    /// The keys go elsewhere than to the shell.
+    pub(super) fn pane(self) -> Style {
+        self.badge(54, 5)
     }
 
-    /// The frame of a pane, and of one that asks.
+    fn badge(self, all: u8, sixteen: u8) -> Style {
+        let ground = self.bg(Style::new(), all, sixteen);
+        self.fg(ground, 231, 15).add_modifier(Modifier::BOLD)
+    }
+
+    /// The frame of a pane.
     pub(super) fn frame(self) -> Style {
-        self.coloured(Style::new().fg(Color::Indexed(39)), Style::new())
+        self.fg(Style::new(), 39, 6)
     }
 
     /// The frame of what asks for a decision.
     pub(super) fn asking_frame(self) -> Style {
-        let with = Style::new().fg(Color::Indexed(214));
-        self.coloured(with, Style::new())
-            .add_modifier(Modifier::BOLD)
+        self.fg(Style::new(), 214, 3).add_modifier(Modifier::BOLD)
     }
 
     /// What matters less.
     pub(super) fn faint(self) -> Style {
-        self.coloured(
-            Style::new().fg(Color::Indexed(244)),
-            Style::new().add_modifier(Modifier::DIM),
-        )
+        match self.colours {
+            Colours::None => Style::new().add_modifier(Modifier::DIM),
+            Colours::Sixteen | Colours::All => self.fg(Style::new(), 244, 8),
+        }
     }
 
-    /// The chosen line of a list.
+    /// The chosen line of a list, and what was found.
     pub(super) fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
+    /// The one that was found among several: marked without colour, too.
+    pub(super) fn found(self) -> Style {
+        let marked = Modifier::BOLD | Modifier::UNDERLINED;
+        self.block((16, 0), (214, 3)).add_modifier(marked)
+    }
+
     /// The ground beside a screen that is smaller than the window.
     pub(super) fn beyond(self) -> Style {
-        self.coloured(Style::new().bg(Color::Indexed(234)), Style::new())
+        match self.colours {
+            Colours::All => Style::new().bg(Color::Indexed(234)),
+            Colours::None | Colours::Sixteen => Style::new(),
+        }
     }
 
     /// A member's name.
     pub(super) fn member(self, colour: u8) -> Style {
-        let with = Style::new().fg(member_colour(colour));
-        self.coloured(with, Style::new())
+        let (all, sixteen) = member_colour(colour);
+        self.fg(Style::new(), all, sixteen)
             .add_modifier(Modifier::BOLD)
     }
 
     /// A member's pointer and its label.
     pub(super) fn pointer(self, colour: u8) -> Style {
-        let with = Style::new()
-            .fg(Color::Indexed(16))
-            .bg(member_colour(colour));
-        self.coloured(with, Style::new().add_modifier(Modifier::REVERSED))
+        let (all, sixteen) = member_colour(colour);
+        self.block((16, 0), (all, sixteen))
     }
 }
 
-fn member_colour(number: u8) -> Color {
+/// The colour of a member, of 256 and of 16.
+fn member_colour(number: u8) -> (u8, u8) {
     let index = usize::from(number) % MEMBERS.len();
-    Color::Indexed(MEMBERS.get(index).copied().unwrap_or(39))
+    let of = |colours: &[u8; 12]| colours.get(index).copied().unwrap_or(6);
+    (of(&MEMBERS), of(&MEMBERS_OF_16))
 }
 
 #[cfg(test)]
@@ -152,32 +211,71 @@ mod tests {
         assert_eq!(colors(None, None), ColorDepth::Ansi16);
     }
 
-    #[test]
-    fn without_colour_no_style_names_one() {
-        let theme = Theme::new(false);
-        for style in [
+    fn styles(theme: Theme) -> Vec<Style> {
+        vec![
             theme.bar(),
             theme.typing(),
             theme.reading(),
             theme.alarm(),
+            theme.pane(),
             theme.asking(),
             theme.frame(),
             theme.asking_frame(),
             theme.faint(),
             theme.chosen(),
+            theme.found(),
             theme.beyond(),
             theme.member(3),
             theme.pointer(3),
+        ]
+    }
+
+    #[test]
+    fn without_colour_no_style_names_one() {
+        for theme in [
+            Theme::new(false),
+            Theme::of(true, ColorDepth::Mono),
+            Theme::of(false, ColorDepth::TrueColor),
         ] {
-            assert_eq!((style.fg, style.bg), (None, None));
+            for style in styles(theme) {
+                assert_eq!((style.fg, style.bg), (None, None));
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_colours_are_chosen_and_not_approximated() {
+        for style in styles(Theme::of(true, ColorDepth::Ansi16)) {
+            for colour in [style.fg, style.bg].into_iter().flatten() {
+                assert!(matches!(colour, Color::Indexed(0..=15)), "{colour:?}");
+            }
+            assert!(style.fg.is_none() || style.fg != style.bg, "{style:?}");
+        }
+    }
+
+    #[test]
+    fn what_asks_stands_out_of_the_row_at_any_depth() {
+        for depth in [
+            ColorDepth::Mono,
+            ColorDepth::Ansi16,
+            ColorDepth::Palette256,
+            ColorDepth::TrueColor,
+        ] {
+            let theme = Theme::of(true, depth);
+            let row = theme.bar();
+            for badge in [theme.typing(), theme.reading(), Style::new()] {
+                assert_ne!(row.patch(theme.asking()), row.patch(badge), "{depth:?}");
+            }
         }
     }
 
     #[test]
     fn neighbouring_numbers_have_different_colours() {
-        let theme = Theme::new(true);
-        for number in 0..=u8::MAX - 1 {
-            assert_ne!(theme.member(number), theme.member(number + 1));
+        for depth in [ColorDepth::Ansi16, ColorDepth::Palette256] {
+            let theme = Theme::of(true, depth);
+            for number in 0..=u8::MAX - 1 {
+                assert_ne!(theme.member(number), theme.member(number + 1));
+            }
         }
     }
 }

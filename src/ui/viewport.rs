@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::engine::terminal::cell::{Cell, Glyph};
 use crate::engine::terminal::screen::Screen;
+use crate::ui::keys::Key;
 use crate::ui::layout::Size;
 use crate::ui::paint::{Canvas, Caret};
 use crate::ui::text;
@@ -33,14 +34,8 @@ impl Crop {
     /// cursor allows it, because lines begin there.
     pub(super) fn follow(self, screen: &Screen, window: Size) -> Self {
         let room = window.screen();
-        let last = Self {
-            x: screen.cols.saturating_sub(room.width),
-            y: screen.height().saturating_sub(room.height),
-        };
-        let clamped = Self {
-            x: self.x.min(last.x),
-            y: self.y.min(last.y),
-        };
+        let last = Self::last(screen, window);
+        let clamped = self.within(screen, window);
         if !screen.cursor.visible {
             return clamped;
         }
@@ -54,7 +49,58 @@ impl Crop {
             y: towards(clamped.y, screen.cursor.y, room.height).min(last.y),
         }
     }
+
+    /// The same part, or the nearest one that the screen still has.
+    pub(super) fn within(self, screen: &Screen, window: Size) -> Self {
+        let last = Self::last(screen, window);
+        Self {
+            x: self.x.min(last.x),
+            y: self.y.min(last.y),
+        }
+    }
+
+    /// The part at the lower right corner.
+    fn last(screen: &Screen, window: Size) -> Self {
+        let room = window.screen();
+        Self {
+            x: screen.cols.saturating_sub(room.width),
+            y: screen.height().saturating_sub(room.height),
+        }
+    }
+
+    /// The part to which a key moves, if it is a key that moves.
+    pub(super) fn moved(self, key: Key, screen: &Screen, window: Size) -> Option<Self> {
+        let last = Self::last(screen, window);
+        let Self { x, y } = self.within(screen, window);
+        // A row stays in sight, for the eye.
+        let page = window.screen().height.saturating_sub(1).max(1);
+        let moved = match key {
+            Key::Left | Key::Char('h') => (x.saturating_sub(STEP_COLS), y),
+            Key::Right | Key::Char('l') => (x.saturating_add(STEP_COLS), y),
+            Key::Up | Key::Char('k') => (x, y.saturating_sub(1)),
+            Key::Down | Key::Char('j') => (x, y.saturating_add(1)),
+            Key::PageUp => (x, y.saturating_sub(page)),
+            Key::PageDown => (x, y.saturating_add(page)),
+            Key::Home => (0, 0),
+            Key::End => (last.x, last.y),
+            Key::Char(_)
+            | Key::Ctrl(_)
+            | Key::Alt(_)
+            | Key::Enter
+            | Key::Tab
+            | Key::BackTab
+            | Key::Escape
+            | Key::Backspace
+            | Key::Delete
+            | Key::Unknown => return None,
+        };
+        let (x, y) = moved;
+        Some(Self { x, y }.within(screen, window))
+    }
 }
+
+/// Columns that a key moves: a line is read in fewer strokes, and no word jumps out of sight.
+const STEP_COLS: u16 = 4;
 
 fn towards(first: u16, cursor: u16, room: u16) -> u16 {
     if cursor < first {

@@ -106,11 +106,14 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     let host = if terminal.mine {
         "you host".to_owned()
     } else if is_away(view, terminal) {
-        format!("{} is away", name_of(view, &terminal.host))
+        // The mark of the old picture says so.
+        return vec![String::new()];
     } else {
         format!("{} hosts", name_of(view, &terminal.host))
     };
-    let holder = terminal.control.holder.filter(|_| !terminal.control.mine);
+    // At the host the row begins with who types.
+    let told = terminal.control.mine || terminal.mine;
+    let holder = terminal.control.holder.filter(|_| !told);
     match holder.filter(|holder| *holder != terminal.host) {
         Some(holder) => {
             let types = format!("{} has control", name_of(view, &holder));

@@ -10,6 +10,8 @@ use crate::ui::paint::Picture;
 use crate::ui::sample::{self, NOW, TERMINAL};
 use crate::ui::viewport::tests::{rows, screen};
 
+mod prompts;
+
 const WINDOW: Size = Size { cols: 80, rows: 25 };
 
 /// A person before a window.
@@ -386,6 +388,11 @@ fn the_chat_is_written_and_sent_while_the_shell_rests() {
     let caret = viewer.sees().caret.unwrap();
     assert!(viewer.text().contains("│ hi bob"), "{}", viewer.text());
     assert_eq!((caret.x, caret.y), (3, 22));
+    assert!(
+        viewer.status().starts_with(" keys go to chat "),
+        "{}",
+        viewer.status()
+    );
 
     viewer.types(b"\x1b");
     viewer.waits(Duration::from_millis(30));
@@ -573,7 +580,7 @@ fn after_the_prefix_the_keys_are_named() {
     host.types(b"\x1d");
     assert_eq!(
         host.status(),
-        " Ctrl-]   c chat  p people  g give  t take  l lock  x stop  y copy  ? help"
+        " Ctrl-]   c chat  p people  g give  t take  l lock  [  /  x stop  y  ? help"
     );
     host.types(b"?");
     assert!(
@@ -643,6 +650,185 @@ fn a_smaller_window_says_that_it_shows_a_part() {
         viewer.now,
     );
     assert!(!viewer.status().contains("part"), "{}", viewer.status());
+}
+
+#[test]
+fn who_scrolls_moves_the_window_over_the_screen_until_that_is_ended() {
+    let mut viewer = Person::viewer();
+    viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+    viewer.screen.cursor.y = 23;
+    viewer.sees();
+    assert_eq!(viewer.app.crop, Crop { x: 0, y: 14 });
+
+    assert_eq!(viewer.asks(b"\x1d["), []);
+    assert!(
+        viewer
+            .status()
+            .starts_with(" scrolled: arrows move, q ends "),
+        "{}",
+        viewer.status()
+    );
+    let places = [
+        (&b"k"[..], (0, 13)),
+        (b"\x1b[A", (0, 12)),
+        (b"\x1b[5~", (0, 3)),
+        (b"l", (4, 3)),
+        (b"\x1b[Chj", (4, 4)),
+        (b"\x1b[H", (0, 0)),
+        (b"\x1b[F", (20, 14)),
+        (b"\x1b[6~jl", (20, 14)),
+    ];
+    for (keys, (x, y)) in places {
+        assert_eq!(viewer.asks(keys), [], "no key reaches the shell");
+        viewer.sees();
+        assert_eq!(viewer.app.crop, Crop { x, y }, "{keys:?}");
+    }
+    viewer.asks(b"\x1b[H");
+    assert_eq!(viewer.rows()[0], "$ echo hello");
+
+    viewer.asks(b"z");
+    assert!(viewer.status().contains("q ends"), "{}", viewer.status());
+    viewer.asks(b"q");
+    viewer.sees();
+    assert_eq!(
+        viewer.app.crop,
+        Crop { x: 0, y: 14 },
+        "the cursor is followed again"
+    );
+    assert_eq!(viewer.asks(b"q"), [input(b"q")]);
+}
+
+#[test]
+fn scrolling_ends_by_escape_by_return_and_by_any_other_command() {
+    for keys in [&b"\x1b"[..], b"\r", b"\x1dc\x1dc"] {
+        let mut viewer = Person::viewer();
+        viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+        viewer.types(b"\x1d[");
+        assert!(viewer.app.panning);
+        viewer.types(keys);
+        viewer.waits(Duration::from_millis(30));
+        assert!(!viewer.app.panning, "{keys:?}");
+        assert_eq!(viewer.asks(b"x"), [input(b"x")]);
+    }
+}
+
+#[test]
+fn a_screen_that_fits_is_not_scrolled_and_keys_go_on_to_the_shell() {
+    let mut viewer = Person::viewer();
+    viewer.types(b"\x1d[");
+    assert!(viewer.status().contains("in sight"), "{}", viewer.status());
+    assert_eq!(viewer.asks(b"k"), [input(b"k")]);
+}
+
+#[test]
+fn a_paste_while_the_window_is_scrolled_goes_nowhere_and_says_so() {
+    let mut viewer = Person::viewer();
+    viewer.app.resized(Size { cols: 60, rows: 11 }, viewer.now);
+    assert_eq!(viewer.asks(b"\x1d[\x1b[200~rm -r\x1b[201~"), []);
+    assert!(
+        viewer.status().contains("nothing was pasted"),
+        "{}",
+        viewer.status()
+    );
+}
+
+#[test]
+fn the_open_chat_is_scrolled_by_the_same_key() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        let said = |n| sample::message(2, "bob", &format!("number {n}."));
+        view.messages = (0..40).map(said).collect();
+        view.messages_total = 40;
+    });
+    viewer.types(b"\x1dc\x1d[");
+    viewer.sees();
+    viewer.types(b"\x1b[H");
+    assert!(viewer.text().contains(" number 0."), "{}", viewer.text());
+    viewer.types(b"j");
+    assert!(!viewer.text().contains("│bob"), "{}", viewer.text());
+    viewer.types(b"qhello\r");
+    assert!(viewer.text().contains(" number 39."), "{}", viewer.text());
+}
+
+#[test]
+fn a_search_opens_the_chat_fetches_what_is_older_and_closes_again() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.messages = vec![sample::message(2, "bob", "the newest")];
+        view.messages_total = 3;
+    });
+
+    assert_eq!(viewer.asks(b"\x1d/needle"), []);
+    assert!(
+        viewer.text().contains("looking further back"),
+        "{}",
+        viewer.text()
+    );
+    let asked = viewer.app.due(&viewer.view, None, viewer.now);
+    let wanted = crate::engine::command::MessagesWanted {
+        since: None,
+        before: Some("2-the newest".into()),
+        most: crate::engine::limits::LISTED_MESSAGES_MAX,
+    };
+    assert_eq!(
+        asked,
+        [Action::Ask(Command::Messages(wanted), Purpose::Older)]
+    );
+    let page = vec![
+        sample::message(3, "eve", "a NEEDLE"),
+        sample::message(3, "eve", "hay"),
+    ];
+    viewer.app.answered(
+        Purpose::Older,
+        Ok(Reply::Messages(page)),
+        &viewer.view,
+        viewer.now,
+    );
+    assert!(viewer.text().contains("a NEEDLE"), "{}", viewer.text());
+    assert!(viewer.text().contains("1 of 1 "), "{}", viewer.text());
+    assert_eq!(
+        viewer.app.deadline(&viewer.view, viewer.now),
+        Some(viewer.now.mono + Duration::from_secs(20))
+    );
+
+    viewer.types(b"\x1b");
+    viewer.waits(Duration::from_millis(30));
+    assert!(
+        !viewer.text().contains("collab-p2p: search"),
+        "{}",
+        viewer.text()
+    );
+    assert_eq!(viewer.asks(b"x"), [input(b"x")]);
+}
+
+#[test]
+fn a_search_in_the_open_chat_leads_back_to_the_line_that_was_begun() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| view.messages = vec![sample::message(2, "bob", "hay")]);
+    viewer.types(b"\x1dcdraft\x1d/hay\x1b");
+    viewer.waits(Duration::from_millis(30));
+    assert!(viewer.text().contains("> draft"), "{}", viewer.text());
+}
+
+#[test]
+fn a_search_that_cannot_look_further_back_says_why_and_ends() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.messages = vec![sample::message(2, "bob", "the newest")];
+        view.messages_total = 3;
+    });
+    viewer.types(b"\x1d/needle");
+    viewer.app.due(&viewer.view, None, viewer.now);
+    let error = CommandError::new(Code::StoreCorrupt, "the store is broken");
+    viewer
+        .app
+        .answered(Purpose::Older, Err(error), &viewer.view, viewer.now);
+    assert!(viewer.text().contains("nothing found"), "{}", viewer.text());
+    assert!(
+        viewer.status().contains("the store is broken"),
+        "{}",
+        viewer.status()
+    );
 }
 
 #[test]
