@@ -15,7 +15,7 @@ use crate::engine::address::Addr;
 use crate::engine::command::{Ask, Command};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
-use crate::engine::ids::TerminalId;
+use crate::engine::ids::{SessionId, TerminalId};
 use crate::gateway::events::Hub;
 use crate::gateway::json::Time;
 use crate::node::folder::Socket;
@@ -120,18 +120,21 @@ pub(crate) fn serve(context: &Context, running: &Running) -> Result<Serving, Cli
     })
 }
 
-/// Signals that take a node offline.
+/// Signals that take a node offline. Who starts it with hang-ups ignored, as `nohup` does, means it to outlive the
+/// window.
 pub(crate) struct Signals(Vec<(i32, Signal)>);
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
         let kinds = [
             SignalKind::interrupt(),
+            SignalKind::quit(),
             SignalKind::terminate(),
             SignalKind::hangup(),
         ];
         let signals = kinds
             .into_iter()
+            .filter(|kind| *kind != SignalKind::hangup() || !is_ignored(*kind))
             .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
         Ok(Self(signals.collect::<std::io::Result<_>>()?))
     }
@@ -147,6 +150,29 @@ impl Signals {
         })
         .await
     }
+}
+
+/// Whether this process was started with a signal ignored.
+#[expect(unsafe_code, reason = "asking for a disposition has no safe form")]
+fn is_ignored(signal: SignalKind) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one, for which there is room.
+    let asked =
+        unsafe { nix::libc::sigaction(signal.as_raw_value(), std::ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: zeros are a valid value of it, and the call has at most replaced them by another.
+    asked == 0 && unsafe { now.assume_init() }.sa_sigaction == nix::libc::SIG_IGN
+}
+
+/// Refuses a full screen inside the shell of the very session that it would show: a picture of itself without end.
+pub(crate) fn not_a_mirror(context: &Context, session: SessionId) -> Result<(), CliError> {
+    let mine = context.env.inside && context.env.session == Some(session.to_string());
+    if !mine {
+        return Ok(());
+    }
+    let message =
+        "this shell is the shared terminal of that session, and would show itself without end";
+    Err(CliError::new(Code::Nested, message)
+        .with_help("watch it from another window; --headless and the verbs work inside it too"))
 }
 
 /// Serves without a user interface until a signal comes or the node stops. With `--json` events are printed.
@@ -287,6 +313,10 @@ pub(crate) fn exit_code(context: &Context, reason: &StopReason) -> Result<i32, C
         StopReason::NetworkFailed => Err(CliError::new(
             Code::Failure,
             "the network of this node has failed",
+        )),
+        StopReason::Broken => Err(CliError::new(
+            Code::Failure,
+            "this node has failed by a fault of the program, which its log describes",
         )),
     }
 }
