@@ -56,6 +56,8 @@ pub(crate) fn settings(
     context: &Context,
     (listen, no_mdns, lan_only): (Vec<Addr>, bool, bool),
 ) -> Result<Settings, CliError> {
+    #[cfg(feature = "lab")]
+    crate::node::panic_on(context.env.panic_on.clone());
     let network = &context.config.file.network;
     let configured = network
         .listen
@@ -269,13 +271,26 @@ pub(crate) async fn attached(
     }
 }
 
-/// Takes the node offline if it still runs, and waits until its last words are out.
+/// Takes the node offline if it still runs, and waits until its last words are out, or until the person asks again:
+/// a disk or network that hangs must not hold the window.
 pub(crate) async fn finish(
     running: Running,
     serving: Serving,
     attached: &Result<Attached, CliError>,
 ) -> StopReason {
-    if !matches!(attached, Ok(Attached::Stopped(_))) {
+    let runs = !matches!(attached, Ok(Attached::Stopped(_)));
+    let again = async {
+        match Signals::new() {
+            Ok(mut signals) => signals.next().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let reason = unless_asked_again(wound_up(running, serving, runs), again).await;
+    reason.unwrap_or(StopReason::Offline)
+}
+
+async fn wound_up(running: Running, serving: Serving, runs: bool) -> StopReason {
+    if runs {
         // A node that has just stopped by itself needs no telling.
         drop(running.handle.command(Command::GoOffline).await);
     }
@@ -283,6 +298,21 @@ pub(crate) async fn finish(
     let served = tokio::time::timeout(std::time::Duration::from_millis(1_500), serving.task).await;
     drop(served);
     reason
+}
+
+/// What the work comes to, or nothing if a signal comes before.
+async fn unless_asked_again<T>(
+    work: impl Future<Output = T>,
+    again: impl Future<Output = i32>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        signal = again => {
+            tracing::warn!(signal, "the node was cut off while it went offline");
+            None
+        }
+    }
 }
 
 /// The exit code for a node's end, and a sentence for the person.
@@ -318,5 +348,26 @@ pub(crate) fn exit_code(context: &Context, reason: &StopReason) -> Result<i32, C
             Code::Failure,
             "this node has failed by a fault of the program, which its log describes",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_ends_a_farewell_that_hangs() {
+        assert_eq!(unless_asked_again(pending::<()>(), ready(2)).await, None);
+        assert_eq!(
+            unless_asked_again(ready("said"), pending()).await,
+            Some("said")
+        );
+        // What is done already is not cut off.
+        assert_eq!(
+            unless_asked_again(ready("said"), ready(2)).await,
+            Some("said")
+        );
     }
 }

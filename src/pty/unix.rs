@@ -317,6 +317,9 @@ fn only_the_terminal() {
     }
 }
 
+/// Signals without names, on systems that have them.
+const REAL_TIME: std::ops::RangeInclusive<std::ffi::c_int> = 32..=64;
+
 /// Undoes what this process, or whoever started it, ignored or blocked: otherwise `^C` would be dead in a shell
 /// that was shared from a script or with `nohup`.
 #[expect(
@@ -329,6 +332,10 @@ fn default_signals() -> io::Result<()> {
             // SAFETY: the default disposition installs no handler.
             unsafe { signal::signal(signal, SigHandler::SigDfl) }?;
         }
+    }
+    for number in REAL_TIME {
+        // SAFETY: as above; the few that belong to the C library are refused and stay as they are.
+        unsafe { nix::libc::signal(number, nix::libc::SIG_DFL) };
     }
     Ok(SigSet::empty().thread_set_mask()?)
 }
@@ -736,6 +743,43 @@ mod tests {
         }
 
         assert_eq!(status, Some(130));
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_keeps_the_terminal_open_holds_nothing_up() {
+        let begun = tokio::time::Instant::now();
+        let mut shell = Shell::run("trap '' HUP; setsid sleep 30 & echo $!; printf bye; exit 3");
+
+        let ended = shell.end().await;
+
+        assert_eq!((ended, shell.output.ends_with("bye")), (3, true));
+        // Far less than the grandchild lives.
+        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+        let pid = shell.output.lines().next().unwrap().parse().unwrap();
+        // It is ours to end; it may be gone.
+        let _gone = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+
+    #[test]
+    fn a_shell_whose_tasks_are_cut_off_is_hung_up() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (handle, pid) = runtime.block_on(async {
+            let mut shell = Shell::run("echo $$; exec sleep 30");
+            shell.until("\n").await;
+            let pid: i32 = shell.output.trim().parse().unwrap();
+            // The terminal stays open, as while the program goes on.
+            (shell.handle, Pid::from_raw(pid))
+        });
+
+        drop(runtime);
+
+        let ended = (0..400).any(|_| {
+            std::thread::sleep(Duration::from_millis(25));
+            let ended = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+            ended != Ok(nix::sys::wait::WaitStatus::StillAlive)
+        });
+        assert!(ended);
+        drop(handle);
     }
 
     #[tokio::test]

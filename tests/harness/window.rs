@@ -211,8 +211,8 @@ fn private_modes(raw: &[u8]) -> BTreeMap<String, bool> {
 }
 
 fn cells(count: u16) -> NonZeroU16 {
-    // A window that is not mapped has no cells.
-    NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN)
+    // A window that is not mapped has no cells, and one that says to be huge has not.
+    NonZeroU16::new(count.min(500)).unwrap_or(NonZeroU16::MIN)
 }
 
 impl Drop for Window {
