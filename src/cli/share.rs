@@ -363,7 +363,7 @@ fn nameless(path: &Path) -> Option<std::fs::File> {
         .filter(|folder| !folder.as_os_str().is_empty());
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let made = rustix::fs::open(
-        folder.unwrap_or(Path::new(".")),
+        folder.unwrap_or_else(|| Path::new(".")),
         flags,
         Mode::RUSR | Mode::WUSR,
     );

@@ -1292,7 +1292,8 @@ mod tests {
         kept.truncate(2);
         kept.push(make_at(&folders, 5, Wall(later)));
         let mut left: Vec<PathBuf> = entries(&folders.sessions()).collect();
-        (left.sort(), kept.sort());
+        left.sort();
+        kept.sort();
         assert_eq!(left, kept);
     }
 
