@@ -218,8 +218,8 @@ fn a_host_that_ends_by_its_key_or_a_signal_leaves_its_pane_as_it_was() {
 fn a_node_that_fails_leaves_the_pane_as_it_was_and_says_so() {
     need(&["tmux"]);
     let machine = Machine::new();
-    let host = Pane::new(&machine, "ada", (100, 30));
-    host.runs("clear; export COLLAB_P2P_LAB_PANIC='fail now'");
+    let host = Pane::new(&machine, "ada", PANE);
+    host.runs("stty -a > before; clear; export COLLAB_P2P_LAB_PANIC='fail now'");
     host.starts("share --no-mdns -- sh");
     host.shows("you type");
 
