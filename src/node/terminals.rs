@@ -225,8 +225,9 @@ mod tests {
         let (_, gone) = mpsc::channel(1);
         terminals.events.insert(terminal, gone);
 
-        let (whose, event) = terminals.next().await;
+        let told = tokio::time::timeout(Duration::from_secs(10), terminals.next()).await;
 
+        let (whose, event) = told.unwrap();
         assert_eq!(whose, terminal);
         assert!(
             matches!(event, PtyEvent::Exited(ExitStatus(1))),
