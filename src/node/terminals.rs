@@ -37,6 +37,7 @@ impl Terminals {
             events: BTreeMap::new(),
             facts: VecDeque::new(),
             returned: BTreeMap::new(),
+            ended: BTreeSet::new(),
             last: None,
             gauges,
         }
@@ -221,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_terminal_whose_tasks_are_gone_has_ended_once() {
-        let (mut terminals, terminal) = (Terminals::default(), TerminalId([1; 16]));
+        let (mut terminals, terminal) = (Terminals::new(Arc::default()), TerminalId([1; 16]));
         let (_, gone) = mpsc::channel(1);
         terminals.events.insert(terminal, gone);
 

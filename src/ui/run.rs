@@ -353,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_ends_without_a_word_has_failed() {
-        let (handle, source) = Handle::new(sample::view());
+        let (handle, source) = Handle::new(sample::view(), Arc::default(), None);
         let waiting = handle.clone();
         let waits = tokio::spawn(async move { end_of(waiting.stopped().await) });
 
