@@ -17,3 +17,12 @@ mod terminals;
 
 pub use handle::{Handle, Screens};
 pub use start::{JoinWith, Running, Settings, ShareWith, join, resume, share};
+
+/// From now on a message with this text makes the driver panic, to see in the lab that it is told and survived.
+#[cfg(feature = "lab")]
+pub fn panic_on(text: Option<String>) {
+    if let Some(text) = text {
+        // Whoever came first has said it.
+        drop(driver::PANIC_ON.set(text));
+    }
+}

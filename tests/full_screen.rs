@@ -313,22 +313,7 @@ fn the_hosts_window_is_as_before_after_each_way_out() {
 
 /// Signals the only node of this user.
 fn signal_the_programs_of(user: &User, signal: Signal) {
-    let run = user.home().parent().unwrap().join("run/collab-p2p/nodes");
-    let pid = eventually("the node is registered", SOON, || {
-        let state = user.state().join("collab-p2p").display().to_string();
-        let records = crate::harness::files_below(&run);
-        let texts = records
-            .iter()
-            .filter_map(|file| std::fs::read_to_string(file).ok());
-        let records =
-            texts.filter_map(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        let mine = records.filter(|record| record["state"] == state);
-        mine.filter_map(|record| record["pid"].as_i64())
-            .next_back()
-            .ok_or_else(|| "no record".to_owned())
-    });
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
+    nix::sys::signal::kill(user.pid(), signal).unwrap();
 }
 
 #[test]

@@ -27,4 +27,5 @@ mod harness;
 mod load;
 mod share_and_join;
 mod stopped_and_restarted;
+mod terminal_manners;
 mod tidy;

@@ -251,6 +251,39 @@ fn every_test_file_is_run() {
     }
 }
 
+/// Names in backticks that are sentences: of tests, and of nothing else that has so many words.
+fn tests_named_in(text: &str) -> BTreeSet<&str> {
+    let is_sentence = |name: &&str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        name.chars().all(letters) && name.matches('_').count() > 2
+    };
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(is_sentence)
+        .collect()
+}
+
+#[test]
+fn every_test_that_the_page_on_terminals_names_exists() {
+    let page = read("docs/TERMINAL.md");
+    let named = tests_named_in(&page);
+    assert!(named.len() > 80, "{}", named.len());
+    let mut sources = String::new();
+    for folder in ["src", "tests"] {
+        for file in files_below(&root().join(folder)) {
+            sources.push_str(&std::fs::read_to_string(file).unwrap_or_default());
+        }
+    }
+
+    let missing: Vec<&&str> = named
+        .iter()
+        .filter(|name| !sources.contains(&format!("fn {name}(")))
+        .collect();
+
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let left = [

@@ -255,7 +255,8 @@ impl<'a> Play<'a> {
                 | StopReason::Left
                 | StopReason::Removed
                 | StopReason::Offline
-                | StopReason::NetworkFailed => {
+                | StopReason::NetworkFailed
+                | StopReason::Broken => {
                     let reason = format!("node {} stopped: {reason:?}", node.0);
                     return Err(Failure::new("nobody_stops", &reason));
                 }

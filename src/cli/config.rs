@@ -29,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) colorterm: Option<String>,
     pub(crate) no_color: bool,
     pub(crate) inside: bool,
+    /// The session whose shell this runs in.
+    pub(crate) session: Option<String>,
     /// Typed text at which the full screen panics, to see in the lab that the terminal is put back.
     #[cfg(feature = "lab")]
     pub(crate) panic_on: Option<String>,
@@ -57,6 +59,7 @@ impl Environment {
             colorterm: text("COLORTERM"),
             no_color: text("NO_COLOR").is_some() || text("CLICOLOR").as_deref() == Some("0"),
             inside: text("COLLAB_P2P").as_deref() == Some("1"),
+            session: text("COLLAB_P2P_SESSION"),
             #[cfg(feature = "lab")]
             panic_on: text("COLLAB_P2P_LAB_PANIC"),
         }

@@ -15,7 +15,7 @@ use crate::engine::address::Addr;
 use crate::engine::command::{Ask, Command};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
-use crate::engine::ids::TerminalId;
+use crate::engine::ids::{SessionId, TerminalId};
 use crate::engine::terminal::painter::{Caps, ColorDepth};
 use crate::gateway::events::Hub;
 use crate::gateway::json::Time;
@@ -57,6 +57,8 @@ pub(crate) fn settings(
     context: &Context,
     (listen, no_mdns, lan_only): (Vec<Addr>, bool, bool),
 ) -> Result<Settings, CliError> {
+    #[cfg(feature = "lab")]
+    crate::node::panic_on(context.env.panic_on.clone());
     let network = &context.config.file.network;
     let configured = network
         .listen
@@ -129,18 +131,21 @@ pub(crate) fn bear_full_files() {
     drop(signal(too_large));
 }
 
-/// Signals that take a node offline.
+/// Signals that take a node offline. Who starts it with hang-ups ignored, as `nohup` does, means it to outlive the
+/// window.
 pub(crate) struct Signals(Vec<(i32, Signal)>);
 
 impl Signals {
     pub(crate) fn new() -> std::io::Result<Self> {
         let kinds = [
             SignalKind::interrupt(),
+            SignalKind::quit(),
             SignalKind::terminate(),
             SignalKind::hangup(),
         ];
         let signals = kinds
             .into_iter()
+            .filter(|kind| *kind != SignalKind::hangup() || !is_ignored(*kind))
             .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)));
         Ok(Self(signals.collect::<std::io::Result<_>>()?))
     }
@@ -156,6 +161,29 @@ impl Signals {
         })
         .await
     }
+}
+
+/// Whether this process was started with a signal ignored.
+#[expect(unsafe_code, reason = "asking for a disposition has no safe form")]
+fn is_ignored(signal: SignalKind) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one, for which there is room.
+    let asked =
+        unsafe { nix::libc::sigaction(signal.as_raw_value(), std::ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: zeros are a valid value of it, and the call has at most replaced them by another.
+    asked == 0 && unsafe { now.assume_init() }.sa_sigaction == nix::libc::SIG_IGN
+}
+
+/// Refuses a full screen inside the shell of the very session that it would show: a picture of itself without end.
+pub(crate) fn not_a_mirror(context: &Context, session: SessionId) -> Result<(), CliError> {
+    let mine = context.env.inside && context.env.session == Some(session.to_string());
+    if !mine {
+        return Ok(());
+    }
+    let message =
+        "this shell is the shared terminal of that session, and would show itself without end";
+    Err(CliError::new(Code::Nested, message)
+        .with_help("watch it from another window; --headless and the verbs work inside it too"))
 }
 
 /// Serves without a user interface until a signal comes or the node stops. With `--json` events are printed.
@@ -264,13 +292,26 @@ pub(crate) async fn attached(
     }
 }
 
-/// Takes the node offline if it still runs, and waits until its last words are out.
+/// Takes the node offline if it still runs, and waits until its last words are out, or until the person asks again:
+/// a disk or network that hangs must not hold the window.
 pub(crate) async fn finish(
     running: Running,
     serving: Serving,
     attached: &Result<Attached, CliError>,
 ) -> StopReason {
-    if !matches!(attached, Ok(Attached::Stopped(_))) {
+    let runs = !matches!(attached, Ok(Attached::Stopped(_)));
+    let again = async {
+        match Signals::new() {
+            Ok(mut signals) => signals.next().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let reason = unless_asked_again(wound_up(running, serving, runs), again).await;
+    reason.unwrap_or(StopReason::Offline)
+}
+
+async fn wound_up(running: Running, serving: Serving, runs: bool) -> StopReason {
+    if runs {
         // A node that has just stopped by itself needs no telling.
         drop(running.handle.command(Command::GoOffline).await);
     }
@@ -278,6 +319,21 @@ pub(crate) async fn finish(
     let served = tokio::time::timeout(std::time::Duration::from_millis(1_500), serving.task).await;
     drop(served);
     reason
+}
+
+/// What the work comes to, or nothing if a signal comes before.
+async fn unless_asked_again<T>(
+    work: impl Future<Output = T>,
+    again: impl Future<Output = i32>,
+) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        signal = again => {
+            tracing::warn!(signal, "the node was cut off while it went offline");
+            None
+        }
+    }
 }
 
 /// The exit code for a node's end, and a sentence for the person.
@@ -309,5 +365,30 @@ pub(crate) fn exit_code(context: &Context, reason: &StopReason) -> Result<i32, C
             Code::Failure,
             "the network of this node has failed",
         )),
+        StopReason::Broken => Err(CliError::new(
+            Code::Failure,
+            "this node has failed by a fault of the program, which its log describes",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_second_signal_ends_a_farewell_that_hangs() {
+        assert_eq!(unless_asked_again(pending::<()>(), ready(2)).await, None);
+        assert_eq!(
+            unless_asked_again(ready("said"), pending()).await,
+            Some("said")
+        );
+        // What is done already is not cut off.
+        assert_eq!(
+            unless_asked_again(ready("said"), ready(2)).await,
+            Some("said")
+        );
     }
 }

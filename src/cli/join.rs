@@ -55,6 +55,7 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
     let ticket = ticket(context, &args)?;
     if !headless {
         foreground::full_screen(context)?;
+        foreground::not_a_mirror(context, ticket.session)?;
     }
     crate::cli::logging::start(context);
     context
@@ -202,7 +203,8 @@ fn failed(reason: StopReason) -> CliError {
         | StopReason::Left
         | StopReason::Removed
         | StopReason::Offline
-        | StopReason::NetworkFailed => {
+        | StopReason::NetworkFailed
+        | StopReason::Broken => {
             CliError::new(Code::Failure, "the node stopped before it was let in")
         }
     }

@@ -44,6 +44,9 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
         context,
         args.which.as_ref().or(context.global.session.as_ref()),
     )?;
+    if !headless {
+        foreground::not_a_mirror(context, info.session)?;
+    }
     let settings = settings(context, (args.listen, args.no_mdns, false))?;
     let running = node::resume(settings, &info)?;
     if headless || info.kind == MemberKind::Guest {

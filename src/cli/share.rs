@@ -324,6 +324,9 @@ fn check_ticket_file(path: &Path) -> Result<(), CliError> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(refused(&error)),
     }
+    if nameless(path).is_some() {
+        return Ok(());
+    }
     let (beside, _) = temporary(path).map_err(|error| refused(&error))?;
     std::fs::remove_file(beside).map_err(|error| refused(&error))
 }
@@ -331,20 +334,64 @@ fn check_ticket_file(path: &Path) -> Result<(), CliError> {
 /// Writes the ticket into a file that appears with all its content, 0600, where nothing has been before.
 fn write_ticket_file(path: &Path, ticket: &str) -> Result<(), CliError> {
     let content = format!("{ticket}\n");
-    let written = temporary(path).and_then(|(beside, mut file)| {
-        let linked = file
+    let written = match nameless(path) {
+        Some(mut file) => file
             .write_all(content.as_bytes())
-            .and_then(|()| link(&beside, path, &content));
-        // The ticket has its place by now, or none.
-        drop(std::fs::remove_file(&beside));
-        linked
-    });
+            .and_then(|()| placed(named(&file, path), path, &content)),
+        None => written_beside(path, &content),
+    };
     written.map_err(|error| unwritable(path, &error))
 }
 
-/// Gives a file its name, unless another has it.
-fn link(beside: &Path, path: &Path, content: &str) -> std::io::Result<()> {
-    match std::fs::hard_link(beside, path) {
+/// The same by way of a file under another name, which a process that is killed just then leaves behind.
+fn written_beside(path: &Path, content: &str) -> std::io::Result<()> {
+    let (beside, mut file) = temporary(path)?;
+    let linked = file
+        .write_all(content.as_bytes())
+        .and_then(|()| placed(std::fs::hard_link(&beside, path), path, content));
+    // The ticket has its place by now, or none.
+    drop(std::fs::remove_file(&beside));
+    linked
+}
+
+/// A new file in the folder of `path` that has no name yet and goes with the process: where the system knows such.
+#[cfg(target_os = "linux")]
+fn nameless(path: &Path) -> Option<std::fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let made = rustix::fs::open(
+        folder.unwrap_or_else(|| Path::new(".")),
+        flags,
+        Mode::RUSR | Mode::WUSR,
+    );
+    made.ok().map(std::fs::File::from)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_path: &Path) -> Option<std::fs::File> {
+    None
+}
+
+/// Gives a file without a name this one, unless another has it.
+#[cfg(target_os = "linux")]
+fn named(file: &std::fs::File, path: &Path) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::AsRawFd as _;
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn named(_file: &std::fs::File, _path: &Path) -> std::io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// What came of giving a file its name. Where names could not be given at all, it is written in its place.
+fn placed(linked: std::io::Result<()>, path: &Path, content: &str) -> std::io::Result<()> {
+    match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             // Not every file system knows links; whatever else is wrong, this meets too.
             let mut file = new_file(path)?;
@@ -514,6 +561,36 @@ mod tests {
         // Not even root may make files here.
         let refused = check_ticket_file(Path::new("/proc/t")).unwrap_err();
         assert_eq!(refused.code, Code::Failure);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_share_that_is_killed_leaves_no_part_of_a_ticket_file() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("t");
+
+        let mut file = nameless(&path).unwrap();
+        file.write_all(b"cp2p1x").unwrap();
+        // Here the process may be killed: the kernel closes the file, and with it all is gone.
+        assert!(names(home.path()).is_empty());
+
+        named(&file, &path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cp2p1x");
+        let again = named(&file, &path).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_ticket_file_is_whole_where_files_without_names_are_unknown() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("t");
+
+        written_beside(&path, "cp2p1x\n").unwrap();
+        let again = written_beside(&path, "other").unwrap_err();
+
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(names(home.path()), ["t"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "cp2p1x\n");
     }
 
     #[test]

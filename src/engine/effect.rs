@@ -65,6 +65,8 @@ pub enum StopReason {
     Offline,
     /// The network adapter, or the operating system beneath it, failed.
     NetworkFailed,
+    /// The node itself failed, by a fault of this program.
+    Broken,
 }
 
 /// A request to the world.

@@ -125,6 +125,8 @@ impl Driver {
 
     fn ask(&mut self, asked: Asked) {
         self.source.gauges.commands.set(self.source.asked.len());
+        #[cfg(feature = "lab")]
+        panic_if_asked(&asked.command);
         self.requests += 1;
         let request = RequestId(self.requests);
         self.asked.insert(request, asked.answer);
@@ -212,6 +214,20 @@ impl Driver {
         let reason = self.stop.unwrap_or(StopReason::Offline);
         self.source.stopped.send_replace(Some(reason.clone()));
         reason
+    }
+}
+
+/// A message with this text makes the driver panic, to see in the lab what becomes of the person's terminal.
+#[cfg(feature = "lab")]
+pub(crate) static PANIC_ON: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+#[cfg(feature = "lab")]
+#[expect(clippy::panic, reason = "the lab looks at what a panic leaves behind")]
+fn panic_if_asked(command: &crate::engine::command::Command) {
+    if let crate::engine::command::Command::PostMessage { text, .. } = command
+        && PANIC_ON.get() == Some(text)
+    {
+        panic!("the lab has asked the node for this");
     }
 }
 

@@ -50,6 +50,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// How often a store is tried that its node has just let go of.
 const RELEASE_TRIES: u32 = 100;
 
+/// A folder that does not say yet whose it is may be in the making for so long.
+const UNFINISHED_MS: u64 = 3_600_000;
+
 const INFO_FILE: &str = "member";
 const LOCK_FILE: &str = "lock";
 const MACHINE_FILE: &str = "machine.key";
@@ -325,9 +328,9 @@ impl Folders {
         kind: MemberKind,
         now: Wall,
     ) -> Result<MemberFolder, FolderError> {
-        let path = self
-            .state_folder("sessions")?
-            .join(folder_name(session, member));
+        let sessions = self.state_folder("sessions")?;
+        self.remove_leftovers(now);
+        let path = sessions.join(folder_name(session, member));
         private_folder(&path)?;
         let lock = lock(&path)?;
         let info = match read_info(&path) {
@@ -369,6 +372,21 @@ impl Folders {
         };
         folder.touch(now)?;
         Ok(folder)
+    }
+
+    /// Removes what joins left that were killed before anybody let them in: nobody can go on with it. What a process
+    /// holds, and what is too young to tell, stays.
+    fn remove_leftovers(&self, now: Wall) {
+        for path in entries(&self.sessions()) {
+            let left = match read_info(&path) {
+                Ok(_) => member_info(path.clone()).is_ok_and(|member| member.never_was()),
+                Err(FolderError::Missing { .. }) => is_unfinished(&path, now),
+                Err(_) => false,
+            };
+            if left && let Err(error) = remove_unused(&path, MemberKind::Guest) {
+                tracing::debug!(%error, "a folder that nobody used stays");
+            }
+        }
     }
 
     /// All memberships here, the most recently used first. A folder that cannot be read is passed over with
@@ -864,6 +882,17 @@ pub(super) fn remove_unused(folder: &Path, kind: MemberKind) -> Result<(), Folde
     }
 }
 
+/// Whether a folder was begun and never got as far as to say whose it is. A process that is at it just now is done
+/// within moments.
+fn is_unfinished(folder: &Path, now: Wall) -> bool {
+    let Ok(facts) = fs::symlink_metadata(folder) else {
+        return false;
+    };
+    let changed =
+        u64::try_from(facts.mtime()).map_or(u64::MAX, |seconds| seconds.saturating_mul(1_000));
+    facts.is_dir() && changed.saturating_add(UNFINISHED_MS) < now.0
+}
+
 /// Whether a membership's folder holds no record at all: nobody was ever let in by it. What cannot be read counts as
 /// holding something. Nobody else uses the folder meanwhile.
 fn holds_nothing(folder: &Path) -> bool {
@@ -1232,6 +1261,45 @@ mod tests {
 
         assert_eq!(listed, [member(3)]);
         assert_eq!(folders.most_recent_not_running().unwrap().member, member(3));
+    }
+
+    #[test]
+    fn what_killed_joins_left_goes_with_the_next_start_unless_it_is_held() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let make = |n, kind| {
+            let made = folders.create_member(SESSION, member(n), kind, Wall(1));
+            made.unwrap()
+        };
+        let mut kept = vec![make(1, MemberKind::Host).path().to_owned()];
+        let mut named = make(2, MemberKind::Guest);
+        named.set_label(&label("bob", "a title")).unwrap();
+        kept.push(named.path().to_owned());
+        let held = make(3, MemberKind::Guest);
+        kept.push(held.path().to_owned());
+        let young = folders.sessions().join("young");
+        fs::create_dir(&young).unwrap();
+        kept.push(young);
+        let killed = make(4, MemberKind::Guest).path().to_owned();
+        drop(Disk::open(&killed).unwrap());
+
+        folders.remove_leftovers(Wall(2));
+
+        assert!(!killed.exists());
+        assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+        let later = crate::node::clock::wall().0 + UNFINISHED_MS + 2_000;
+        drop(held);
+        kept.truncate(2);
+        kept.push(make_at(&folders, 5, Wall(later)));
+        let mut left: Vec<PathBuf> = entries(&folders.sessions()).collect();
+        left.sort();
+        kept.sort();
+        assert_eq!(left, kept);
+    }
+
+    fn make_at(folders: &Folders, n: u8, now: Wall) -> PathBuf {
+        let made = folders.create_member(SESSION, member(n), MemberKind::Guest, now);
+        made.unwrap().path().to_owned()
     }
 
     #[test]

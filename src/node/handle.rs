@@ -146,7 +146,7 @@ impl Handle {
         self.queues.read()
     }
 
-    /// Waits until the node has stopped, and tells why.
+    /// Waits until the node has stopped, and tells why. One that said nothing has failed.
     pub async fn stopped(&self) -> StopReason {
         let mut stopped = self.stopped.clone();
         let reason = stopped
@@ -154,7 +154,7 @@ impl Handle {
             .await
             .ok()
             .and_then(|reason| reason.clone());
-        reason.unwrap_or(StopReason::Offline)
+        reason.unwrap_or(StopReason::Broken)
     }
 }
 

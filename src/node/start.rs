@@ -109,7 +109,7 @@ impl Running {
 
     /// Waits until the node has stopped and its folder says so.
     pub async fn stopped(self) -> StopReason {
-        let reason = self.task.await.unwrap_or(StopReason::NetworkFailed);
+        let reason = self.task.await.unwrap_or(StopReason::Broken);
         self.looking.abort();
         // It ends by itself with the node; what it has to write is little.
         drop(tokio::time::timeout(Duration::from_secs(1), self.registered).await);
@@ -521,7 +521,10 @@ impl Place {
     fn stopped(&mut self, reason: &StopReason) {
         let over = match reason {
             StopReason::Closed(_) | StopReason::Left | StopReason::Removed => true,
-            StopReason::JoinFailed(_) | StopReason::Offline | StopReason::NetworkFailed => false,
+            StopReason::JoinFailed(_)
+            | StopReason::Offline
+            | StopReason::NetworkFailed
+            | StopReason::Broken => false,
         };
         if over && let Err(error) = self.folder.set_ended() {
             tracing::warn!(%error, "the folder could not be marked as ended");

@@ -1,6 +1,6 @@
 //! The terminals that run on this machine: performs what the engine asks of them, and gathers what they say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,6 +22,8 @@ pub(crate) struct Terminals {
     facts: VecDeque<(TerminalId, PtyEvent)>,
     /// Output that the engine had no time for, ahead of what comes by the channels.
     returned: BTreeMap<TerminalId, Vec<u8>>,
+    /// Whose end was told.
+    ended: BTreeSet<TerminalId>,
     /// Whose event was last, so that one that never falls silent does not silence the others.
     last: Option<TerminalId>,
     gauges: Arc<NodeGauges>,
@@ -35,6 +37,7 @@ impl Terminals {
             events: BTreeMap::new(),
             facts: VecDeque::new(),
             returned: BTreeMap::new(),
+            ended: BTreeSet::new(),
             last: None,
             gauges,
         }
@@ -130,12 +133,24 @@ impl Terminals {
                     events.poll_recv(context).map(|event| event.map(said))
                 }
             };
-            if let Poll::Ready(Some(event)) = event {
-                if let (PtyEvent::Written(_), Some(handle)) = (&event, self.handles.get(terminal)) {
-                    self.gauges.pty_input.set(handle.waiting());
+            match event {
+                Poll::Ready(Some(event)) => {
+                    if let (PtyEvent::Written(_), Some(handle)) =
+                        (&event, self.handles.get(terminal))
+                    {
+                        self.gauges.pty_input.set(handle.waiting());
+                    }
+                    self.last = Some(*terminal);
+                    if matches!(event, PtyEvent::Exited(_)) {
+                        self.ended.insert(*terminal);
+                    }
+                    return Poll::Ready((*terminal, event));
                 }
-                self.last = Some(*terminal);
-                return Poll::Ready((*terminal, event));
+                Poll::Ready(None) if self.ended.insert(*terminal) => {
+                    tracing::error!(terminal = %terminal.short(), "a terminal fell silent without an end");
+                    return Poll::Ready((*terminal, PtyEvent::Exited(ExitStatus(1))));
+                }
+                Poll::Ready(None) | Poll::Pending => {}
             }
         }
         Poll::Pending
@@ -203,6 +218,24 @@ mod tests {
         let (_, event) = terminals.next().await;
         assert_eq!(printed(event), "rst");
         terminals.hang_up().await;
+    }
+
+    #[tokio::test]
+    async fn a_terminal_whose_tasks_are_gone_has_ended_once() {
+        let (mut terminals, terminal) = (Terminals::new(Arc::default()), TerminalId([1; 16]));
+        let (_, gone) = mpsc::channel(1);
+        terminals.events.insert(terminal, gone);
+
+        let told = tokio::time::timeout(Duration::from_secs(10), terminals.next()).await;
+
+        let (whose, event) = told.unwrap();
+        assert_eq!(whose, terminal);
+        assert!(
+            matches!(event, PtyEvent::Exited(ExitStatus(1))),
+            "{event:?}"
+        );
+        let more = tokio::time::timeout(Duration::from_millis(50), terminals.next()).await;
+        assert!(more.is_err(), "{more:?}");
     }
 
     #[tokio::test]

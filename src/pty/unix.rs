@@ -264,7 +264,7 @@ fn command(spec: PtySpec) -> Result<Command, PtyError> {
         };
     }
     command = REMOVED.into_iter().fold(command, Command::env_remove);
-    Ok(with_default_signals(
+    Ok(as_after_log_in(
         command
             .env("TERM", "xterm-256color")
             .env("COLORTERM", "truecolor"),
@@ -273,13 +273,52 @@ fn command(spec: PtySpec) -> Result<Command, PtyError> {
 
 #[expect(
     unsafe_code,
-    reason = "signals can be reset between fork and exec only, which has no safe form"
+    reason = "signals and files can be set right between fork and exec only, which has no safe form"
 )]
-fn with_default_signals(command: Command) -> Command {
-    // SAFETY: between fork and exec only async-signal-safe calls are sound. `default_signals` makes sigaction
-    // and sigprocmask calls only; it takes no lock and no memory.
-    unsafe { command.pre_exec(default_signals) }
+fn as_after_log_in(command: Command) -> Command {
+    // SAFETY: between fork and exec only async-signal-safe calls are sound. These make sigaction, sigprocmask,
+    // close_range and fcntl calls only; they take no lock and no memory.
+    unsafe {
+        command.pre_exec(|| {
+            only_the_terminal();
+            default_signals()
+        })
+    }
 }
+
+/// Files that this process was started with and never knew of go no further than the terminal's three: a shell must
+/// not find a pipe or a secret of whoever started us, nor hold them open. They are closed by the exec, since what
+/// tells of its failure is among them.
+#[expect(
+    unsafe_code,
+    reason = "files that nobody here owns are known by their numbers only"
+)]
+fn only_the_terminal() {
+    /// Where the system cannot close a range, so many numbers are looked at.
+    const NUMBERS: std::ffi::c_int = 4_096;
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the call marks files of this process, which is about to be another program, and touches no memory.
+        let marked = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_close_range,
+                3_u32,
+                u32::MAX,
+                nix::libc::CLOSE_RANGE_CLOEXEC,
+            )
+        };
+        if marked == 0 {
+            return;
+        }
+    }
+    for number in 3..NUMBERS {
+        // SAFETY: as above; a number without a file is answered with an error that changes nothing.
+        unsafe { nix::libc::fcntl(number, nix::libc::F_SETFD, nix::libc::FD_CLOEXEC) };
+    }
+}
+
+/// Signals without names, on systems that have them.
+const REAL_TIME: std::ops::RangeInclusive<std::ffi::c_int> = 32..=64;
 
 /// Undoes what this process, or whoever started it, ignored or blocked: otherwise `^C` would be dead in a shell
 /// that was shared from a script or with `nohup`.
@@ -293,6 +332,10 @@ fn default_signals() -> io::Result<()> {
             // SAFETY: the default disposition installs no handler.
             unsafe { signal::signal(signal, SigHandler::SigDfl) }?;
         }
+    }
+    for number in REAL_TIME {
+        // SAFETY: as above; the few that belong to the C library are refused and stay as they are.
+        unsafe { nix::libc::signal(number, nix::libc::SIG_DFL) };
     }
     Ok(SigSet::empty().thread_set_mask()?)
 }
@@ -418,6 +461,16 @@ struct Watch {
     events: mpsc::Sender<PtyEvent>,
     /// Runs from the hang-up to the kill.
     kill: Option<Pin<Box<Sleep>>>,
+}
+
+impl Drop for Watch {
+    /// A task that is cut off, by a fault or the end of the program, leaves no shell without an owner behind it.
+    fn drop(&mut self) {
+        self.shared.close_input();
+        if self.child.id().is_some() {
+            self.signal(&[Signal::SIGHUP, Signal::SIGCONT]);
+        }
+    }
 }
 
 enum Happening {
@@ -690,6 +743,41 @@ mod tests {
         }
 
         assert_eq!(status, Some(130));
+    }
+
+    #[tokio::test]
+    async fn a_grandchild_that_keeps_the_terminal_open_holds_nothing_up() {
+        let mut shell = Shell::run("trap '' HUP; setsid sleep 30 & echo $!; printf bye; exit 3");
+
+        let ended = shell.end().await;
+
+        assert_eq!((ended, shell.output.ends_with("bye")), (3, true));
+        // Each step is waited for less long than the grandchild lives.
+        let pid = shell.output.lines().next().unwrap().parse().unwrap();
+        // It is ours to end; it may be gone.
+        let _gone = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+
+    #[test]
+    fn a_shell_whose_tasks_are_cut_off_is_hung_up() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (handle, pid) = runtime.block_on(async {
+            let mut shell = Shell::run("echo $$; exec sleep 30");
+            shell.until("\n").await;
+            let pid: i32 = shell.output.trim().parse().unwrap();
+            // The terminal stays open, as while the program goes on.
+            (shell.handle, Pid::from_raw(pid))
+        });
+
+        drop(runtime);
+
+        let ended = (0..400).any(|_| {
+            std::thread::sleep(Duration::from_millis(25));
+            let ended = nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+            ended != Ok(nix::sys::wait::WaitStatus::StillAlive)
+        });
+        assert!(ended);
+        drop(handle);
     }
 
     #[tokio::test]

@@ -345,3 +345,22 @@ async fn say_farewell(handle: &Handle, end: &UiEnd) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::sample;
+
+    #[tokio::test]
+    async fn a_node_that_ends_without_a_word_has_failed() {
+        let (handle, source) = Handle::new(sample::view(), Arc::default(), None);
+        let waiting = handle.clone();
+        let waits = tokio::spawn(async move { end_of(waiting.stopped().await) });
+
+        drop(source);
+
+        let failed = UiEnd::Stopped(StopReason::Broken);
+        assert_eq!(waits.await.unwrap(), failed);
+        assert_eq!(end_of(handle.stopped().await), failed);
+    }
+}

@@ -21,6 +21,7 @@ use rustix::termios::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::engine::limits::{SCREEN_COLS_MAX, SCREEN_ROWS_MAX};
 use crate::ui::UiError;
 use crate::ui::layout::Size;
 
@@ -37,6 +38,12 @@ const LEAVE: &[u8] =
 
 /// A terminal that takes nothing is given up after so long when it is to be put back.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// More of a window is left as it is: twice as much as a shared screen can have.
+const COLS_MAX: u16 = 2 * SCREEN_COLS_MAX;
+
+/// The same for its rows.
+const ROWS_MAX: u16 = 2 * SCREEN_ROWS_MAX;
 
 /// Bytes taken from the terminal at once.
 const READ_BYTES: usize = 4 * 1024;
@@ -209,9 +216,15 @@ pub(super) fn window() -> Option<Size> {
 
 fn size_of(fd: &impl AsFd) -> Option<Size> {
     let size = tcgetwinsize(fd).ok()?;
-    (size.ws_col > 0 && size.ws_row > 0).then_some(Size {
-        cols: size.ws_col,
-        rows: size.ws_row,
+    painted(size.ws_col, size.ws_row)
+}
+
+/// What is painted of a window that has so many columns and rows as it says: nothing says so of a window that is not
+/// mapped, and the other end of a line may say anything.
+fn painted(cols: u16, rows: u16) -> Option<Size> {
+    (cols > 0 && rows > 0).then_some(Size {
+        cols: cols.min(COLS_MAX),
+        rows: rows.min(ROWS_MAX),
     })
 }
 
@@ -322,5 +335,21 @@ impl InUi {
 impl Drop for InUi {
     fn drop(&mut self) {
         IN_UI.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_window_that_says_to_be_huge_a_part_is_painted() {
+        let size = |cols, rows| Some(Size { cols, rows });
+
+        assert_eq!(painted(80, 24), size(80, 24));
+        assert_eq!(painted(1, 1), size(1, 1));
+        assert_eq!(painted(u16::MAX, u16::MAX), size(1_000, 600));
+        assert_eq!(painted(0, 24), None);
+        assert_eq!(painted(80, 0), None);
     }
 }

@@ -153,6 +153,24 @@ impl User {
         &self.home
     }
 
+    /// The process of this user's only node, in a window or not.
+    #[track_caller]
+    pub(crate) fn pid(&self) -> Pid {
+        let records = self.run.join("collab-p2p/nodes");
+        let state = self.state().join("collab-p2p").display().to_string();
+        let pid = eventually("the node is registered", SOON, || {
+            let texts = files_below(&records)
+                .into_iter()
+                .filter_map(|file| std::fs::read_to_string(file).ok());
+            let records = texts.filter_map(|text| serde_json::from_str::<Value>(&text).ok());
+            let mine = records.filter(|record| record["state"] == state);
+            mine.filter_map(|record| record["pid"].as_i64())
+                .next_back()
+                .ok_or_else(|| "no record".to_owned())
+        });
+        Pid::from_raw(i32::try_from(pid).unwrap())
+    }
+
     /// The variables that this user's programs see, and no others.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let path = std::env::var("PATH").unwrap();

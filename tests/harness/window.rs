@@ -1,7 +1,9 @@
 //! A program in a terminal window: a real PTY, and an emulator beside it that shows what a person would see.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,8 +55,14 @@ impl Window {
             // A PTY whose program has ended answers with an error.
             while let Ok(count @ 1..) = (&*from).read(&mut bytes) {
                 let mut seen = into.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.emulator.process(&bytes[..count]);
                 seen.raw.extend_from_slice(&bytes[..count]);
+                let (rows, cols) = seen.emulator.screen().size();
+                let emulator = &mut seen.emulator;
+                let read = catch_unwind(AssertUnwindSafe(|| emulator.process(&bytes[..count])));
+                // In a window of very few columns the witness may fail where terminals do not.
+                if read.is_err() {
+                    seen.emulator = vt100::Parser::new(rows, cols, 0);
+                }
             }
         });
         Self { child, pty, seen }
@@ -95,6 +103,46 @@ impl Window {
         let seen = self.seen();
         let screen = seen.emulator.screen();
         (screen.alternate_screen(), screen.hide_cursor())
+    }
+
+    /// What the window is left with that a shell does not expect: modes that the program has set and not taken back,
+    /// as its sequences and the emulator tell.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
+        let seen = self.seen();
+        let mut left = private_modes(&seen.raw);
+        // Wrapping and a visible cursor are what a shell expects.
+        for (mode, usual) in [("7", true), ("25", true)] {
+            left.insert(
+                mode.to_owned(),
+                left.get(mode).is_some_and(|on| *on != usual),
+            );
+        }
+        let mut left: Vec<String> = left
+            .into_iter()
+            .filter_map(|(mode, on)| on.then(|| format!("mode {mode}")))
+            .collect();
+        let screen = seen.emulator.screen();
+        for (what, is) in [
+            ("the alternate screen", screen.alternate_screen()),
+            ("a hidden cursor", screen.hide_cursor()),
+            ("marked pastes", screen.bracketed_paste()),
+            ("application arrows", screen.application_cursor()),
+            ("an application keypad", screen.application_keypad()),
+            ("inversion", screen.inverse()),
+            ("weight", screen.bold() || screen.dim()),
+            ("underlines", screen.underline()),
+            ("a colour", screen.fgcolor() != vt100::Color::Default),
+            ("a ground", screen.bgcolor() != vt100::Color::Default),
+            (
+                "the mouse",
+                screen.mouse_protocol_mode() != vt100::MouseProtocolMode::None,
+            ),
+        ] {
+            if is {
+                left.push(what.to_owned());
+            }
+        }
+        left
     }
 
     /// Waits until the window shows this.
@@ -145,8 +193,26 @@ impl Window {
     }
 }
 
+/// Each private mode that was ever set or reset, and whether it is set in the end.
+fn private_modes(raw: &[u8]) -> BTreeMap<String, bool> {
+    let text = String::from_utf8_lossy(raw);
+    let mut modes = BTreeMap::new();
+    for after in text.split("\x1b[?").skip(1) {
+        let end = after.find(|char: char| !char.is_ascii_digit() && char != ';');
+        if let Some((numbers, rest)) = end.map(|end| after.split_at(end)) {
+            let on = rest.starts_with('h');
+            if on || rest.starts_with('l') {
+                let each = numbers.split(';').map(|number| (number.to_owned(), on));
+                modes.extend(each);
+            }
+        }
+    }
+    modes
+}
+
 fn cells(count: u16) -> NonZeroU16 {
-    NonZeroU16::new(count).unwrap()
+    // A window that is not mapped has no cells, and one that says to be huge has not.
+    NonZeroU16::new(count.min(500)).unwrap_or(NonZeroU16::MIN)
 }
 
 impl Drop for Window {

@@ -214,6 +214,21 @@ fn a_host_that_ends_by_its_key_or_a_signal_leaves_its_pane_as_it_was() {
     is_as_before(&cleo, "$");
 }
 
+#[test]
+fn a_node_that_fails_leaves_the_pane_as_it_was_and_says_so() {
+    need(&["tmux"]);
+    let machine = Machine::new();
+    let host = Pane::new(&machine, "ada", PANE);
+    host.runs("stty -a > before; clear; export COLLAB_P2P_LAB_PANIC='fail now'");
+    host.starts("share --no-mdns -- sh");
+    host.shows("you type");
+
+    // Who asked for it gets no answer any more.
+    assert_eq!(host.user.run(&["chat", "fail now"]).code, 1);
+
+    is_as_before(&host, "this node has failed by a fault of the program");
+}
+
 /// Resumes and brings the full screen to a panic, which must put the pane back.
 fn panics_once_resumed(pane: &Pane, shown: &str) {
     pane.runs("clear; export COLLAB_P2P_LAB_PANIC='#'");

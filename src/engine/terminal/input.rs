@@ -441,6 +441,30 @@ mod tests {
         assert_eq!(inner.chars().count(), hostile.chars().count());
     }
 
+    proptest! {
+        #[test]
+        fn no_text_ends_the_frame_of_its_paste(
+            pieces in prop::collection::vec(
+                prop_oneof![
+                    Just("\x1b".to_owned()),
+                    Just("\u{9b}".to_owned()),
+                    Just("[201~".to_owned()),
+                    Just("\x1b[201~".to_owned()),
+                    any::<String>(),
+                ],
+                0..12,
+            ),
+        ) {
+            let text = pieces.concat();
+            let bytes = encode_paste(&text, Modes::BRACKETED_PASTE);
+
+            let inner = bytes.strip_prefix(PASTE_START).and_then(|rest| rest.strip_suffix(PASTE_END));
+            let inner = std::str::from_utf8(inner.unwrap()).unwrap();
+            prop_assert_eq!(inner.chars().count(), text.chars().count());
+            prop_assert!(inner.chars().all(|char| !char.is_control() || "\r\n\t".contains(char)));
+        }
+    }
+
     #[test]
     fn unframed_pasted_lines_end_as_enter_does() {
         assert_eq!(

@@ -608,6 +608,25 @@ fn a_paste_is_framed_as_the_program_asked_and_cannot_end_its_frame() {
 }
 
 #[test]
+fn an_introducer_of_one_byte_is_replaced_in_a_paste_in_both_its_forms() {
+    let mut host = Person::host();
+    for modes in [Modes::BRACKETED_PASTE, Modes::default()] {
+        host.screen.modes = modes;
+
+        let asked = host.asks(b"\x1b[200~a\x9b201~b\xc2\x9b201~c\x1b[201~");
+
+        let text = "a\u{fffd}201~b\u{fffd}201~c";
+        let framed = format!("\x1b[200~{text}\x1b[201~");
+        let wanted = if modes == Modes::default() {
+            text
+        } else {
+            &framed
+        };
+        assert_eq!(asked, [input(wanted.as_bytes())]);
+    }
+}
+
+#[test]
 fn the_shell_gets_the_settled_size_of_the_window_once() {
     let mut host = Person::host();
     host.app.resized(Size { cols: 90, rows: 30 }, host.now);
