@@ -39,6 +39,7 @@ mod context;
 mod hosted;
 mod joining;
 mod member;
+mod own;
 mod peers;
 mod picture;
 #[cfg(test)]
@@ -322,6 +323,9 @@ impl Engine {
             }
             NetEvent::Disconnected { conn, ended } => {
                 self.drop_streams(conn, context);
+                if let Some(member) = self.member_mut() {
+                    member.forget_connection(conn);
+                }
                 let ended = &ended;
                 self.link(LinkInput::Disconnected { conn, ended }, context);
             }
@@ -428,6 +432,7 @@ impl Engine {
             Timer::Presence => self.presence_due(context),
             Timer::PresenceEnds => self.changed = true,
             Timer::MembershipEnds => self.membership_changed(context),
+            Timer::Own => self.own_due(context),
             Timer::Compare | Timer::Fetch => self.sync_due(context),
             Timer::Frame(terminal) => self.frame_due(terminal, context),
             Timer::Emulator(terminal) => self.emulator_due(terminal, context),

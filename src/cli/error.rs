@@ -96,6 +96,8 @@ pub fn exit_code(code: Code) -> i32 {
         | Code::StateLocked
         | Code::DiskFull
         | Code::StoreFailed
+        | Code::SecondInstance
+        | Code::KeyForked
         | Code::ConfigBroken => 8,
         Code::VersionMismatch => 9,
     }
@@ -153,6 +155,12 @@ pub fn help(code: Code) -> &'static str {
         Code::StateLocked => "another process uses this membership; `collab-p2p list` shows it",
         Code::DiskFull => "free some space, then start again; the terminal goes on meanwhile",
         Code::StoreFailed => "check the disk, then start again; nothing unsaved was sent",
+        Code::SecondInstance => {
+            "end one of the two programs that use copies of this folder; the other goes on by itself"
+        }
+        Code::KeyForked => {
+            "`collab-p2p forget` this membership, then join again with your ticket, as a new member"
+        }
         Code::ConfigBroken => {
             "correct the file (`collab-p2p config path` names it), then try `collab-p2p config check`"
         }

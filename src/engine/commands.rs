@@ -51,8 +51,10 @@ impl Engine {
                 "this node is no member yet",
             ));
         };
-        if member.read_only && writes(&command) {
-            return Err(read_only());
+        if let Some(error) = member.cannot_write()
+            && writes(&command)
+        {
+            return Err(error);
         }
         match command {
             Command::PatchSession(patch) => member.patch(patch, context).map(Some),
@@ -452,11 +454,6 @@ impl Engine {
             context.reply(request, Err(CommandError::new(Code::TimedOut, message)));
         }
     }
-}
-
-fn read_only() -> CommandError {
-    let message = "the state cannot be saved, so nothing that lasts can be done";
-    CommandError::new(Code::StoreFailed, message)
 }
 
 fn writes(command: &Command) -> bool {

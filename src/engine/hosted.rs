@@ -653,11 +653,8 @@ impl Member {
             crate::engine::time::Wall,
         ) -> Result<Option<LocalChange>, WriteError>,
     ) -> Result<(), CommandError> {
-        if self.read_only {
-            return Err(CommandError::new(
-                Code::StoreFailed,
-                "the state cannot be saved",
-            ));
+        if let Some(error) = self.cannot_write() {
+            return Err(error);
         }
         let now = context.now.wall;
         let owner = self.me();

@@ -46,6 +46,7 @@ impl Engine {
         self.look_for_anybody(context);
         self.tell_members(context);
         self.consider_addresses(context);
+        self.settle_own(context);
         self.reopen_terminals(context);
         self.watch_terminals(context);
     }
@@ -138,20 +139,25 @@ impl Engine {
         let Some(peer) = self.links.link(conn).map(|link| link.peer) else {
             return;
         };
-        let Phase::Member(member) = &self.phase else {
+        let another = self.knows_another(conn, &peer);
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        let challenge = member.challenge(conn, context);
         let end = member.replica.logs().frontier(&peer);
         let session = member.replica.session();
+        let start = (member.instance, member.own.run());
         let hello = Hello {
             version: PROTOCOL_VERSION,
-            instance: SignedInstance::sign(member.replica.key(), &session, member.instance),
+            instance: SignedInstance::sign(member.replica.key(), &session, start),
             your_instance: member.instances.get(&peer).cloned(),
             your_log: Reached {
                 seq: end.seq,
                 hash: end.hash,
             },
             addresses: member.own_addresses(&self.setup, &self.listen),
+            challenge,
+            another,
         };
         context.send(stream, PeerMessage::Hello(Box::new(hello)).encode());
     }
@@ -291,7 +297,7 @@ impl Engine {
             return;
         };
         let me = member.me();
-        if member.replica.documents().member(&me).is_some() || member.read_only {
+        if member.replica.documents().member(&me).is_some() || member.cannot_write().is_some() {
             return;
         }
         let mut taken = Taken::default();
@@ -442,7 +448,9 @@ impl Engine {
             | PeerMessage::Presences(_)
             | PeerMessage::Addresses(_)
             | PeerMessage::Lease(_)
-            | PeerMessage::Bye) => {
+            | PeerMessage::Bye
+            | PeerMessage::Challenge(_)
+            | PeerMessage::Alive(_)) => {
                 // Nothing counts before hello.
                 if greeted {
                     self.neighbour_said(conn, peer, other, context);
@@ -477,34 +485,20 @@ impl Engine {
             context.net(NetEffect::Close { conn });
             return;
         }
-        let instance = hello.instance.number;
-        let me = member.me();
-        member.instances.insert(peer, hello.instance);
-        let ours = hello.your_instance.filter(|ours| ours.member == me);
-        if let Some(ours) = ours
-            && ours.number >= member.instance
-            && ours.check(&session).is_ok()
-            && ours.number > member.instance
-        {
-            // A restored backup: what others have heard of us is ahead of what we remember.
-            member.instance = ours.number.saturating_add(1);
-            let key = Key::new(Table::Meta, *b"instance");
-            context
-                .out
-                .persist
-                .put(key, member.instance.to_be_bytes().to_vec());
+        let instance = hello.instance.age();
+        let known = member.instances.get(&peer);
+        if known.is_none_or(|known| known.age() < instance) {
+            member.instances.insert(peer, hello.instance.clone());
         }
+        let before = member.instance;
+        self.compare_own(conn, peer, &hello, context);
         self.link(LinkInput::Hello { conn, instance }, context);
         self.take_addresses(peer, vec![hello.addresses], context);
-        let Phase::Member(member) = &mut self.phase else {
-            return;
-        };
-        if hello.your_log.seq > member.replica.frontier().seq {
-            let mut out = Vec::new();
-            member
-                .sync
-                .gap(peer, me, context.now.mono, &member.replica, &mut out);
-            self.synced(out, context);
+        let begun_again = self
+            .member_mut()
+            .is_some_and(|member| member.instance > before);
+        if begun_again {
+            self.listening(context);
         }
     }
 
@@ -537,12 +531,27 @@ impl Engine {
             }
             PeerMessage::Pong { nonce } => self.pong(nonce, context),
             PeerMessage::Vector(vector) => {
+                let me = member.me();
+                let own = vector.iter().find(|(author, _)| *author == me);
+                let asked = member.sync.is_asked(&peer);
+                if let Some(reached) = own.map(|(_, reached)| *reached).filter(|_| !asked) {
+                    self.own_log_at(conn, peer, reached, context);
+                    self.settle_own(context);
+                }
+                let Phase::Member(member) = &mut self.phase else {
+                    return;
+                };
                 member
                     .sync
                     .vector(peer, vector, now, &member.replica, &mut out);
             }
             PeerMessage::Want(wanted) => {
                 let entries = member.sync.want(&wanted, &member.replica);
+                let me = member.me();
+                if wanted.iter().any(|(author, _)| *author == me) {
+                    let end = member.replica.offered(&me).seq;
+                    member.replica.show(end, &mut context.out.persist);
+                }
                 self.tell_on(conn, &entries, context);
             }
             PeerMessage::Entries { packed, .. } => self.take_entries(peer, &packed, context),
@@ -563,12 +572,14 @@ impl Engine {
             PeerMessage::Addresses(signed) => self.take_addresses(peer, signed, context),
             PeerMessage::Lease(message) => self.host_said(peer, &message, context),
             PeerMessage::Bye => context.net(NetEffect::Close { conn }),
+            PeerMessage::Challenge(drawn) => self.challenged(conn, drawn, context),
+            PeerMessage::Alive(word) => self.heard_alive(peer, *word, context),
             PeerMessage::Hello(_) => {}
         }
         self.synced(out, context);
     }
 
-    fn tell_on(&self, conn: ConnId, message: &PeerMessage, context: &mut Context<'_>) {
+    pub(in crate::engine) fn tell_on(&self, conn: ConnId, message: &PeerMessage, context: &mut Context<'_>) {
         if let Some(stream) = self.links.link(conn).and_then(|link| link.control) {
             context.send(stream, message.encode());
         }
@@ -597,6 +608,7 @@ impl Engine {
             }
         };
         let mut taken = Taken::default();
+        let before = member.replica.shown();
         for entry in &entries {
             member
                 .replica
@@ -605,7 +617,13 @@ impl Engine {
         if let Some(reason) = &taken.invalid {
             tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
         }
+        let forks = std::mem::take(&mut taken.forks);
         member.absorb_received(taken, context);
+        self.parted(&forks, context);
+        self.own_entries_came(peer, before, context);
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
         member
             .sync
@@ -876,7 +894,8 @@ impl Engine {
             .replica
             .take(data, &mut taken, &mut context.out.persist);
         let mut out = Vec::new();
-        for author in &taken.gaps {
+        let me = member.me();
+        for author in taken.gaps.iter().filter(|author| **author != me) {
             member
                 .sync
                 .gap(from, *author, context.now.mono, &member.replica, &mut out);
@@ -891,7 +910,12 @@ impl Engine {
             (None, true) => Verdict::Accept,
             (None, false) => Verdict::Ignore,
         };
+        let (own_gap, forks) = (taken.gaps.contains(&me), std::mem::take(&mut taken.forks));
         member.absorb_received(taken, context);
+        self.parted(&forks, context);
+        if own_gap {
+            self.own_gap(from, context);
+        }
         self.synced(out, context);
         verdict
     }
@@ -910,7 +934,7 @@ impl Engine {
         let Some(mut door) = member.doors.remove(&stream) else {
             return;
         };
-        let may_write = !member.read_only;
+        let may_write = member.may_admit();
         let mut outputs = Vec::new();
         let mut session = member
             .replica
@@ -944,7 +968,12 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         match output {
-            AdmissionOutput::Send(message) => context.send(stream, message),
+            AdmissionOutput::Send(message) => {
+                if let Some(member) = self.member_mut() {
+                    member.shows_statements(context);
+                }
+                context.send(stream, message);
+            }
             AdmissionOutput::AskPerson(question) => self.ask_person(stream, *question, context),
             AdmissionOutput::Withdraw(member) => self.question_over(&member, false, context),
             AdmissionOutput::Admit(entry) => self.admitted(entry, context),

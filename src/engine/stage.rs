@@ -17,6 +17,8 @@ use crate::engine::event::{
 use crate::engine::ids::{MemberId, TerminalId, TopicId};
 use crate::engine::member::Member;
 use crate::engine::message::PeerMessage;
+use crate::engine::persist::Key;
+use crate::engine::replica::Records;
 use crate::engine::terminal::cell::{Cell, Style};
 use crate::engine::terminal::emulator::{Emulator, RawRow, RawScreen};
 use crate::engine::ticket::Ticket;
@@ -40,6 +42,8 @@ pub(in crate::engine) struct Stage {
     due: VecDeque<(usize, Event)>,
     /// Nodes whose own engine is not heard: others speak in its name.
     gagged: BTreeSet<usize>,
+    /// Nodes that reach nobody.
+    alone: BTreeSet<usize>,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
 }
@@ -68,6 +72,10 @@ struct Node {
     replies: BTreeMap<RequestId, Result<Reply, CommandError>>,
     events: Vec<What>,
     taken: u64,
+    /// What is on its disk.
+    folder: BTreeMap<Key, Vec<u8>>,
+    /// Whether its process has ended.
+    ended: bool,
 }
 
 impl Stage {
@@ -81,6 +89,7 @@ impl Stage {
             flows: BTreeMap::new(),
             due: VecDeque::new(),
             gagged: BTreeSet::new(),
+            alone: BTreeSet::new(),
             sent: Vec::new(),
         };
         let session = NewSession {
@@ -258,6 +267,16 @@ impl Stage {
         self.gagged.insert(node);
     }
 
+    /// A node, which need not be there yet, reaches nobody from now on.
+    pub(in crate::engine) fn leave_alone(&mut self, node: usize) {
+        self.alone.insert(node);
+    }
+
+    /// A node reaches others again.
+    pub(in crate::engine) fn let_meet(&mut self, node: usize) {
+        self.alone.remove(&node);
+    }
+
     /// The connections between two nodes are gone.
     pub(in crate::engine) fn cut(&mut self, a: usize, b: usize) {
         let between = |ends: &[usize; 2]| ends.contains(&a) && ends.contains(&b);
@@ -274,7 +293,7 @@ impl Stage {
         let until = self.now + u64::try_from(time.as_micros()).unwrap();
         let mut wakes = 0;
         loop {
-            let next = self.nodes.iter().enumerate();
+            let next = self.nodes.iter().enumerate().filter(|(_, own)| !own.ended);
             let next = next.filter_map(|(node, own)| Some((own.engine.deadline()?.0, node)));
             let Some((at, node)) = next.min().filter(|(at, _)| *at <= until) else {
                 break;
@@ -296,7 +315,58 @@ impl Stage {
             replies: BTreeMap::new(),
             events: Vec::new(),
             taken: 0,
+            folder: BTreeMap::new(),
+            ended: false,
         });
+        self.begin(node, outcome);
+        node
+    }
+
+    /// A node's state folder as it is now.
+    pub(in crate::engine) fn folder(&self, node: usize) -> BTreeMap<Key, Vec<u8>> {
+        self.nodes[node].folder.clone()
+    }
+
+    /// A node's process ends between two instructions.
+    pub(in crate::engine) fn kill(&mut self, node: usize) {
+        let its = self.wires.iter().filter(|(_, ends)| ends.contains(&node));
+        let its: Vec<ConnId> = its.map(|(conn, _)| *conn).collect();
+        self.nodes[node].ended = true;
+        for conn in its {
+            self.close(conn, &Ended::Failed("killed".to_owned()));
+        }
+        self.due.retain(|(to, _)| *to != node);
+        self.deliver();
+    }
+
+    /// A node's process, which has ended, is started on a folder: its own, or a copy that was put back.
+    pub(in crate::engine) fn resume(&mut self, node: usize, folder: BTreeMap<Key, Vec<u8>>) {
+        let (engine, outcome) = self.born_of(&folder);
+        let own = &mut self.nodes[node];
+        assert!(own.ended, "{node} runs");
+        own.engine = engine;
+        own.folder = folder;
+        own.ended = false;
+        self.begin(node, outcome);
+    }
+
+    /// A second process is started on a copy of a folder.
+    pub(in crate::engine) fn resume_beside(&mut self, folder: BTreeMap<Key, Vec<u8>>) -> usize {
+        let (engine, outcome) = self.born_of(&folder);
+        let node = self.enter(engine, outcome);
+        let own = std::mem::replace(&mut self.nodes[node].folder, folder);
+        self.nodes[node].folder.extend(own);
+        node
+    }
+
+    fn born_of(&mut self, folder: &BTreeMap<Key, Vec<u8>>) -> (Engine, Outcome) {
+        let records = Records::new(folder.clone());
+        let entropy = self.entropy();
+        Engine::resume(setup(), &records, self.now(), entropy).unwrap()
+    }
+
+    /// What a process does first.
+    fn begin(&mut self, node: usize, outcome: Outcome) {
         self.perform(node, outcome);
         let addr = Addr {
             ip: Ip::V4([10, 0, 0, u8::try_from(node + 1).unwrap()]),
@@ -309,7 +379,6 @@ impl Stage {
         };
         self.happen(node, Event::Net(NetEvent::Networks(vec![network])));
         self.happen(node, Event::Net(NetEvent::Listening(vec![addr])));
-        node
     }
 
     fn entropy(&mut self) -> Entropy {
@@ -340,6 +409,9 @@ impl Stage {
             {
                 continue;
             }
+            if self.nodes[node].ended {
+                continue;
+            }
             let (now, mut entropy) = (self.now(), self.entropy());
             let outcome = self.engine(node).handle(event, now, &mut entropy);
             self.perform(node, outcome);
@@ -347,6 +419,13 @@ impl Stage {
     }
 
     fn perform(&mut self, node: usize, outcome: Outcome) {
+        for (key, change) in outcome.persist.into_changes() {
+            let folder = &mut self.nodes[node].folder;
+            match change {
+                Some(value) => folder.insert(key, value),
+                None => folder.remove(&key),
+            };
+        }
         for effect in outcome.effects.into_iter().chain(outcome.live) {
             match effect {
                 Effect::Net(effect) => self.net(node, effect),
@@ -405,8 +484,10 @@ impl Stage {
     }
 
     fn dial(&mut self, node: usize, peer: MemberId) {
-        let to = self.nodes.iter().position(|own| own.engine.me() == peer);
-        let Some(to) = to else {
+        let is_it = |own: &Node| own.engine.me() == peer && !own.ended;
+        let to = self.nodes.iter().position(is_it);
+        let reached = |to: &usize| !self.alone.contains(&node) && !self.alone.contains(to);
+        let Some(to) = to.filter(reached) else {
             let reason = "nobody there".to_owned();
             let event = NetEvent::DialFailed { peer, reason };
             return self.due.push_back((node, Event::Net(event)));
