@@ -20,5 +20,6 @@ mod errors;
 mod examples;
 mod full_screen;
 mod harness;
+mod old_folders;
 mod share_and_join;
 mod tidy;

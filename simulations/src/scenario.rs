@@ -4,13 +4,14 @@ use collab_p2p::sim::{Adversary, Links};
 use serde::Deserialize;
 
 /// The scenarios of this folder.
-const KNOWN: [&str; 6] = [
+const KNOWN: [&str; 7] = [
     include_str!("../scenarios/convergence.toml"),
     include_str!("../scenarios/convergence_without_gossip.toml"),
     include_str!("../scenarios/gossip_alone.toml"),
     include_str!("../scenarios/control.toml"),
     include_str!("../scenarios/control_auto.toml"),
     include_str!("../scenarios/arrivals.toml"),
+    include_str!("../scenarios/old_folders.toml"),
 ];
 
 /// What happens to whom, and what must hold.
@@ -77,6 +78,10 @@ pub(crate) struct Deeds {
     pub(crate) crash: u32,
     /// The host's node dies.
     pub(crate) host_crash: u32,
+    /// A node's folder is copied.
+    pub(crate) copy: u32,
+    /// A node dies whose folder was copied, and comes back with the copy.
+    pub(crate) put_back: u32,
     /// Longest time that a node stays dead, in seconds.
     pub(crate) down_s: u64,
     /// Two nodes lose their connections.

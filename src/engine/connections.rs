@@ -12,8 +12,8 @@ use crate::engine::entropy::Entropy;
 use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, ANOTHER_LINGERS, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, FINISHED_ONCE,
-    HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    ADDRS_PER_PEER_MAX, ANOTHER_LINGERS, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX,
+    FINISHED_ONCE, HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -531,13 +531,7 @@ impl Connections {
         });
     }
 
-    fn hello(
-        &mut self,
-        conn: ConnId,
-        instance: (u64, u64),
-        now: Mono,
-        out: &mut Vec<LinkOutput>,
-    ) {
+    fn hello(&mut self, conn: ConnId, instance: (u64, u64), now: Mono, out: &mut Vec<LinkOutput>) {
         let Some(link) = self.links.get_mut(&conn) else {
             return;
         };

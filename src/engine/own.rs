@@ -647,7 +647,11 @@ mod tests {
         let expected = texts(&mut stage, OWNER);
         for n in 0..3 {
             let text = format!("alone {n}");
-            assert_eq!(expected.iter().filter(|said| **said == text).count(), 1, "{expected:?}");
+            assert_eq!(
+                expected.iter().filter(|said| **said == text).count(),
+                1,
+                "{expected:?}"
+            );
         }
         assert_eq!(expected.len(), 9);
         for node in [GUEST, WITNESS] {
@@ -725,7 +729,10 @@ mod tests {
         let guest = stage.id(GUEST);
         let seen = stage.view(OWNER).participants.into_iter();
         let seen = seen.filter(|one| one.id == guest).map(|one| one.status);
-        assert_eq!(seen.collect::<Vec<_>>(), [crate::engine::view::Status::Online]);
+        assert_eq!(
+            seen.collect::<Vec<_>>(),
+            [crate::engine::view::Status::Online]
+        );
     }
 
     #[test]
@@ -759,7 +766,13 @@ mod tests {
     fn who_makes_up_another_node_with_ones_key_stops_nobody() {
         let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
         let session = stage.member(OWNER).replica.session();
-        let drawn: Vec<[u8; 32]> = stage.member(OWNER).own.challenges.values().copied().collect();
+        let drawn: Vec<[u8; 32]> = stage
+            .member(OWNER)
+            .own
+            .challenges
+            .values()
+            .copied()
+            .collect();
         let (me, forger) = (stage.id(OWNER), MemberKey::from_bytes(&[9; 32]));
         let key = stage.member(OWNER).replica.key().clone();
         let run = stage.member(OWNER).own.run;
@@ -806,7 +819,10 @@ mod tests {
             seconds(&mut stage, 60);
             for node in both {
                 assert_eq!(say(&mut stage, node, "x"), Err(Code::SecondInstance));
-                assert!(stage.member(node).instance < 5, "they do not outbid each other");
+                assert!(
+                    stage.member(node).instance < 5,
+                    "they do not outbid each other"
+                );
             }
             let (goes, stays) = (both[1 - survivor], both[survivor]);
 
@@ -817,7 +833,10 @@ mod tests {
             seconds(&mut stage, 5);
             let expected = texts(&mut stage, OWNER);
             assert!(expected.contains(&"alone again".to_owned()), "{expected:?}");
-            assert_eq!(expected.contains(&"of the second".to_owned()), stays == second);
+            assert_eq!(
+                expected.contains(&"of the second".to_owned()),
+                stays == second
+            );
             agree(&mut stage, &[OWNER, WITNESS, stays]);
         }
     }

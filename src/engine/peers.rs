@@ -579,7 +579,12 @@ impl Engine {
         self.synced(out, context);
     }
 
-    pub(in crate::engine) fn tell_on(&self, conn: ConnId, message: &PeerMessage, context: &mut Context<'_>) {
+    pub(in crate::engine) fn tell_on(
+        &self,
+        conn: ConnId,
+        message: &PeerMessage,
+        context: &mut Context<'_>,
+    ) {
         if let Some(stream) = self.links.link(conn).and_then(|link| link.control) {
             context.send(stream, message.encode());
         }

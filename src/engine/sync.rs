@@ -188,7 +188,9 @@ impl Sync {
             .take(FETCH_LOGS_MAX)
             .collect();
         if !new.is_empty() {
-            neighbour.disputed.extend(new.iter().map(|(author, _)| *author));
+            neighbour
+                .disputed
+                .extend(new.iter().map(|(author, _)| *author));
             out.push(SyncOutput::Send(peer, PeerMessage::Want(new)));
         }
     }

@@ -19,12 +19,12 @@ use crate::engine::documents::{
     ActorNonce, ChatMessage, Document, DocumentKind, DocumentName, LocalChange,
 };
 use crate::engine::entropy::Entropy;
+use crate::engine::identity::Verified;
 use crate::engine::ids::{DocumentId, Hash, MemberId, MessageId};
 use crate::engine::log::{Entry, LogWriter};
 use crate::engine::membership::Membership;
 use crate::engine::persist::{Batch, Key, Table};
 use crate::engine::statement::{Frontier, Statement, StatementBody};
-use crate::engine::identity::Verified;
 use crate::engine::time::Wall;
 
 const SHOWN: &[u8] = b"shown";
@@ -244,7 +244,14 @@ impl Replica {
             let all = document.map_or(&[][..], Document::messages);
             if let Some(count) = counts.get(&id) {
                 let from = all.len().saturating_sub(*count);
-                newest.insert(id, all.iter().skip(from).cloned().collect::<Vec<_>>().into_iter());
+                newest.insert(
+                    id,
+                    all.iter()
+                        .skip(from)
+                        .cloned()
+                        .collect::<Vec<_>>()
+                        .into_iter(),
+                );
             }
         }
         newest
@@ -299,11 +306,10 @@ impl Replica {
                 };
                 let owner = self.me();
                 let name = DocumentName::Chat { owner, index: 0 };
-                let message =
-                    self.write(name, entropy, (taken, batch), |documents, writer| {
-                        let (change, message) = documents.post(writer, *at, &draft)?;
-                        Ok((Some(change), message))
-                    })?;
+                let message = self.write(name, entropy, (taken, batch), |documents, writer| {
+                    let (change, message) = documents.post(writer, *at, &draft)?;
+                    Ok((Some(change), message))
+                })?;
                 ids.insert(*id, message.id);
                 taken.news.push(News::Messages(vec![message]));
                 Ok(())
@@ -311,9 +317,7 @@ impl Replica {
             Unsaid::Session { nonce, change } => {
                 self.seal_again(*nonce, change, entropy, (taken, batch))
             }
-            Unsaid::Statement(body) => self
-                .state((**body).clone(), now, taken, batch)
-                .map(|_| ()),
+            Unsaid::Statement(body) => self.state((**body).clone(), now, taken, batch).map(|_| ()),
         }
     }
 
