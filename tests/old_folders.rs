@@ -45,7 +45,7 @@ fn all_agree(nodes: &[&Node], expected: &[&str]) {
 }
 
 fn notices(user: &User) -> String {
-    user.json(&["status"])["notices"].to_string()
+    user.json(&["status"])["session"]["notices"].to_string()
 }
 
 #[test]
