@@ -120,7 +120,7 @@ impl Replica {
     pub(super) fn remember_own(&mut self, records: &Records) {
         let mark = records.get(Table::Meta, SHOWN);
         let mark = mark.and_then(|bytes| bytes.try_into().ok());
-        self.shown = mark.map_or(self.writer.frontier().seq, u64::from_be_bytes);
+        self.shown = mark.map_or_else(|| self.writer.frontier().seq, u64::from_be_bytes);
         let unsaid = records.get(Table::Meta, UNSAID);
         let unsaid = unsaid.and_then(|bytes| postcard::from_bytes(bytes).ok());
         self.unsaid = unsaid.unwrap_or_default();
