@@ -323,9 +323,6 @@ impl Engine {
             }
             NetEvent::Disconnected { conn, ended } => {
                 self.drop_streams(conn, context);
-                if let Some(member) = self.member_mut() {
-                    member.forget_connection(conn);
-                }
                 let ended = &ended;
                 self.link(LinkInput::Disconnected { conn, ended }, context);
             }
@@ -409,6 +406,9 @@ impl Engine {
         for stream in gone {
             let ended = Ended::Failed("the connection was lost".to_owned());
             self.stream_closed(stream, &ended, context);
+        }
+        if let Some(member) = self.member_mut() {
+            member.forget_connection(conn);
         }
     }
 
