@@ -45,6 +45,7 @@ mod context;
 mod hosted;
 mod joining;
 mod member;
+mod own;
 mod peers;
 mod picture;
 #[cfg(test)]
@@ -423,6 +424,9 @@ impl Engine {
             let ended = Ended::Failed("the connection was lost".to_owned());
             self.stream_closed(stream, &ended, context);
         }
+        if let Some(member) = self.member_mut() {
+            member.forget_connection(conn);
+        }
     }
 
     fn tick(&mut self, context: &mut Context<'_>) {
@@ -445,6 +449,7 @@ impl Engine {
             Timer::Presence => self.presence_due(context),
             Timer::PresenceEnds => self.changed = true,
             Timer::MembershipEnds => self.membership_changed(context),
+            Timer::Own => self.own_due(context),
             Timer::Compare | Timer::Fetch => self.sync_due(context),
             Timer::Judge => self.judge(context),
             Timer::Frame(terminal) => self.frame_due(terminal, context),

@@ -25,6 +25,7 @@ mod first_ten_minutes;
 mod full_screen;
 mod harness;
 mod load;
+mod old_folders;
 mod share_and_join;
 mod stopped_and_restarted;
 mod terminal_manners;

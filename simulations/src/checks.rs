@@ -8,6 +8,7 @@ mod numbers_are_used_once;
 mod one_controller_at_a_time;
 mod pictures_agree;
 mod pty_bytes_are_what_leases_allowed;
+mod received_survives_old_folders;
 
 pub(crate) use pty_bytes_are_what_leases_allowed::token;
 
@@ -46,6 +47,9 @@ pub(crate) fn by_name(name: &str) -> Option<Box<dyn Check>> {
         "pictures_agree" => Box::<pictures_agree::PicturesAgree>::default(),
         "pty_bytes_are_what_leases_allowed" => {
             Box::<pty_bytes_are_what_leases_allowed::PtyBytesAreWhatLeasesAllowed>::default()
+        }
+        "received_survives_old_folders" => {
+            Box::<received_survives_old_folders::ReceivedSurvivesOldFolders>::default()
         }
         _ => return None,
     })

@@ -196,6 +196,11 @@ mod tests {
     }
 
     #[test]
+    fn old_folders_that_are_put_back_lose_nothing_that_anybody_has_and_fork_no_key() {
+        plays("old_folders", 0..2);
+    }
+
+    #[test]
     fn control_is_one_at_a_time_and_exact_on_bad_links() {
         plays("control", 0..2);
     }

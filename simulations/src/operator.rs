@@ -1,6 +1,6 @@
 //! People and fate: does what the scenario says, as often as it says, by the world's dice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use collab_p2p::engine::Bugs;
@@ -15,6 +15,8 @@ use crate::scenario::{Deeds, Scenario};
 /// How often the operator looks, in a minute.
 pub(crate) const LOOKS_PER_MINUTE: u64 = 600;
 const HOST: NodeId = NodeId(0);
+/// Nodes that run and reach each other have the same after so long, on bad links.
+const OTHERS_AGREE: Duration = Duration::from_secs(10);
 
 /// Deeds under way.
 #[derive(Debug)]
@@ -33,6 +35,10 @@ pub(crate) struct Operator {
     failed: BTreeMap<NodeId, Duration>,
     /// Clocks that are wrong, until when, and how they are when they are right.
     wrong: BTreeMap<NodeId, (Duration, i64)>,
+    /// Who comes back with an old folder.
+    aged: Option<NodeId>,
+    /// Until then nobody else does: all have what others have.
+    settled_at: Duration,
     healed_at: Option<Duration>,
     unstuck_at: Option<Duration>,
 }
@@ -50,6 +56,8 @@ impl Operator {
             full: BTreeMap::new(),
             failed: BTreeMap::new(),
             wrong: BTreeMap::new(),
+            aged: None,
+            settled_at: Duration::ZERO,
             healed_at: None,
             unstuck_at: None,
         }
@@ -62,7 +70,7 @@ impl Operator {
 
     /// Does what it is time for.
     pub(crate) fn look(&mut self, world: &mut World, reference: &mut Reference) {
-        self.mend(world);
+        self.mend(world, reference);
         self.fate(world);
         let deeds = self.deeds;
         if happens(world, deeds.chat) {
@@ -90,13 +98,15 @@ impl Operator {
     }
 
     /// Ends what is under way: everything runs, and everybody reaches everybody.
-    pub(crate) fn rest(&mut self, world: &mut World) {
+    pub(crate) fn rest(&mut self, world: &mut World, reference: &mut Reference) {
         while self.newcomers.1 > 0 {
             self.join(world);
         }
         self.mend_machines(world, Duration::MAX);
         let stopped: Vec<NodeId> = world.nodes().filter(|node| !world.runs(*node)).collect();
-        stopped.into_iter().for_each(|node| world.restart(node));
+        for node in stopped {
+            self.restart(world, reference, node);
+        }
         world.heal();
         world.set_stuck(HOST, false);
         self.down.clear();
@@ -121,7 +131,7 @@ impl Operator {
     }
 
     /// What lasts a while ends.
-    fn mend(&mut self, world: &mut World) {
+    fn mend(&mut self, world: &mut World, reference: &mut Reference) {
         let now = world.now();
         self.mend_machines(world, now);
         let due: Vec<NodeId> = self
@@ -132,7 +142,7 @@ impl Operator {
             .collect();
         for node in due {
             self.down.remove(&node);
-            world.restart(node);
+            self.restart(world, reference, node);
         }
         if self.healed_at.take_if(|at| *at <= now).is_some() {
             world.heal();
@@ -153,6 +163,7 @@ impl Operator {
             self.crash(world, HOST);
         }
         self.break_machines(world);
+        self.age(world);
         if happens(world, deeds.cut) {
             let (a, b) = (anybody(world), anybody(world));
             world.cut(a, b);
@@ -212,6 +223,37 @@ impl Operator {
             let until = later(world, self.deeds.down_s);
             self.down.insert(victim, until);
         }
+    }
+
+    /// Somebody's folder is copied, or was and the copy comes into use.
+    fn age(&mut self, world: &mut World) {
+        let deeds = self.deeds;
+        if happens(world, deeds.copy) {
+            let node = anybody(world);
+            if world.runs(node) && !world.has_copy(node) {
+                world.copy_folder(node);
+            }
+        }
+        let settled = self.down.is_empty() && self.settled_at <= world.now();
+        if happens(world, deeds.put_back) && settled {
+            let victim = anybody(world);
+            if world.has_copy(victim) {
+                world.crash(victim);
+                // Long enough for those who are there to tell each other what they have.
+                let until = later(world, deeds.down_s) + OTHERS_AGREE;
+                self.down.insert(victim, until);
+                self.aged = Some(victim);
+                self.settled_at = until + OTHERS_AGREE;
+            }
+        }
+    }
+
+    fn restart(&mut self, world: &mut World, reference: &mut Reference, node: NodeId) {
+        if self.aged.take_if(|aged| *aged == node).is_some() {
+            reference.forgets(node, &heard_by_others(world, node));
+            world.put_back(node);
+        }
+        world.restart(node);
     }
 
     fn part(&mut self, world: &mut World) {
@@ -332,6 +374,18 @@ fn due(all: &mut BTreeMap<NodeId, Duration>, come: impl Fn(&Duration) -> bool) -
         all.remove(node);
     }
     due
+}
+
+/// The texts of a node that some other node has.
+fn heard_by_others(world: &World, node: NodeId) -> BTreeSet<String> {
+    let others = world.nodes().filter(|other| *other != node);
+    let replicas = others.filter_map(|other| world.engine(other)?.replica());
+    let mut heard = BTreeSet::new();
+    for replica in replicas {
+        let all = replica.documents().timeline().iter();
+        heard.extend(all.map(|message| message.text.clone()));
+    }
+    heard
 }
 
 /// Whether something that happens `rate` times a minute happens at this look.

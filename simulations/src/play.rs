@@ -121,7 +121,7 @@ impl<'a> Play<'a> {
         }
         self.world.set_links(Links::default());
         self.world.set_adversary(Adversary::default());
-        self.operator.rest(&mut self.world);
+        self.operator.rest(&mut self.world, &mut self.reference);
         self.pass(Duration::from_secs(self.scenario.quiet_s))?;
         self.rest()?;
         Ok(self.report())

@@ -14,6 +14,8 @@ use collab_p2p::sim::{Fact, NodeId};
 pub(crate) struct Reference {
     /// Messages by their id, once the node has said that they are saved: by whom, and what.
     pub(crate) said: BTreeMap<String, (NodeId, String)>,
+    /// Texts that only their author had when an old folder of its was put back: they may be gone.
+    pub(crate) forgotten: BTreeSet<String>,
     /// The member that each node is now.
     pub(crate) members: BTreeMap<NodeId, MemberId>,
     /// How often each node has died.
@@ -46,6 +48,13 @@ impl Reference {
     /// Somebody is about to be told whether this is said.
     pub(crate) fn says(&mut self, node: NodeId, request: RequestId, text: String) {
         self.asked.insert((node, request), Asked::Say(text));
+    }
+
+    /// A node comes back with an old folder: of its words only those that others heard must stay.
+    pub(crate) fn forgets(&mut self, node: NodeId, heard: &BTreeSet<String>) {
+        let own = self.said.values().filter(|(author, _)| *author == node);
+        let lost = own.filter(|(_, text)| !heard.contains(text));
+        self.forgotten.extend(lost.map(|(_, text)| text.clone()));
     }
 
     /// The number of the next token that a node types.

@@ -4,7 +4,7 @@ use collab_p2p::sim::{Adversary, Links};
 use serde::Deserialize;
 
 /// The scenarios of this folder.
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     include_str!("../scenarios/convergence.toml"),
     include_str!("../scenarios/convergence_without_gossip.toml"),
     include_str!("../scenarios/gossip_alone.toml"),
@@ -12,6 +12,7 @@ const KNOWN: [&str; 7] = [
     include_str!("../scenarios/control_auto.toml"),
     include_str!("../scenarios/arrivals.toml"),
     include_str!("../scenarios/bad_machines.toml"),
+    include_str!("../scenarios/old_folders.toml"),
 ];
 
 /// What happens to whom, and what must hold.
@@ -78,6 +79,10 @@ pub(crate) struct Deeds {
     pub(crate) crash: u32,
     /// The host's node dies.
     pub(crate) host_crash: u32,
+    /// A node's folder is copied.
+    pub(crate) copy: u32,
+    /// A node dies whose folder was copied, and comes back with the copy.
+    pub(crate) put_back: u32,
     /// Longest time that a node stays dead, in seconds.
     pub(crate) down_s: u64,
     /// A node's disk is full for a while.

@@ -105,6 +105,8 @@ pub fn exit_code(code: Code) -> i32 {
         | Code::StateLocked
         | Code::DiskFull
         | Code::StoreFailed
+        | Code::SecondInstance
+        | Code::KeyForked
         | Code::ConfigBroken => 8,
         Code::VersionMismatch => 9,
     }
@@ -164,6 +166,12 @@ pub fn help(code: Code) -> &'static str {
             "free some space; a node that runs goes on by itself, its terminal meanwhile"
         }
         Code::StoreFailed => "check the disk, then start again; nothing unsaved was sent",
+        Code::SecondInstance => {
+            "end one of the two programs that use copies of this folder; the other goes on by itself"
+        }
+        Code::KeyForked => {
+            "`collab-p2p forget` this membership, then join again with your ticket, as a new member"
+        }
         Code::ConfigBroken => {
             "correct the file (`collab-p2p config path` names it), then try `collab-p2p config check`"
         }

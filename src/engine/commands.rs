@@ -11,7 +11,7 @@ use crate::engine::error::Code;
 use crate::engine::event::RequestId;
 use crate::engine::ids::{MemberId, MessageId, TerminalId};
 use crate::engine::limits::CHAT_TEXT_BYTES_MAX;
-use crate::engine::member::Promise;
+use crate::engine::member::{Member, Promise};
 use crate::engine::replica::Taken;
 use crate::engine::statement::StatementBody;
 use crate::engine::view::What;
@@ -61,6 +61,7 @@ impl Engine {
                 "this node is no member yet",
             ));
         };
+        member.may_do(&command)?;
         match command {
             Command::PatchSession(patch) => member.patch(patch, context).map(Some),
             Command::PostMessage {
@@ -458,6 +459,14 @@ impl Engine {
         for (request, message) in late {
             context.reply(request, Err(CommandError::new(Code::TimedOut, message)));
         }
+    }
+}
+
+impl Member {
+    /// Refuses what would write something that lasts while this node writes nothing.
+    fn may_do(&self, command: &Command) -> Result<(), CommandError> {
+        let refusal = self.cannot_write().filter(|_| writes(command));
+        refusal.map_or(Ok(()), Err)
     }
 }
 

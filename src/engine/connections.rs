@@ -12,8 +12,8 @@ use crate::engine::entropy::Entropy;
 use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
-    ADDRS_PER_PEER_MAX, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX, FINISHED_ONCE,
-    HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    ADDRS_PER_PEER_MAX, ANOTHER_LINGERS, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX,
+    FINISHED_ONCE, HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -73,8 +73,8 @@ pub enum LinkInput<'a> {
     Hello {
         /// On which connection.
         conn: ConnId,
-        /// Its instance number, under its signature.
-        instance: u64,
+        /// Its start, under its signature: number and lot.
+        instance: (u64, u64),
     },
     /// Anything came on the control stream.
     Heard {
@@ -176,7 +176,10 @@ pub struct Link {
     member: bool,
     since: Mono,
     until: Option<Mono>,
-    instance: Option<u64>,
+    instance: Option<(u64, u64)>,
+    /// Another start of the same member carries its traffic: until when this one may still be asked whether it
+    /// lives.
+    lingers: Option<Mono>,
     heard: Mono,
     beaten: Mono,
     closing: bool,
@@ -378,6 +381,7 @@ impl Connections {
             since: now,
             until: None,
             instance: None,
+            lingers: None,
             heard: now,
             beaten: now,
             closing: false,
@@ -527,7 +531,7 @@ impl Connections {
         });
     }
 
-    fn hello(&mut self, conn: ConnId, instance: u64, now: Mono, out: &mut Vec<LinkOutput>) {
+    fn hello(&mut self, conn: ConnId, instance: (u64, u64), now: Mono, out: &mut Vec<LinkOutput>) {
         let Some(link) = self.links.get_mut(&conn) else {
             return;
         };
@@ -550,9 +554,28 @@ impl Connections {
         let Some(best) = best else { return };
         self.activate(best, out);
         for other in self.with(&peer) {
-            if other != best && self.loses(other, best) {
+            if other == best || !self.loses(other, best) {
+                continue;
+            }
+            if self.is_another_start(other, best) {
+                self.linger(other, now);
+            } else {
                 self.close(other, out);
             }
+        }
+    }
+
+    /// Whether two connections are with two starts of their member: the older one has died, or both run.
+    fn is_another_start(&self, other: ConnId, best: ConnId) -> bool {
+        let start = |conn| self.links.get(&conn).and_then(|link| link.instance);
+        start(other)
+            .zip(start(best))
+            .is_some_and(|(other, best)| other != best)
+    }
+
+    fn linger(&mut self, conn: ConnId, now: Mono) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.lingers.get_or_insert(now + ANOTHER_LINGERS);
         }
     }
 
@@ -566,9 +589,11 @@ impl Connections {
     }
 
     fn activate(&mut self, conn: ConnId, out: &mut Vec<LinkOutput>) {
-        let Some(peer) = self.links.get(&conn).map(|link| link.peer) else {
+        let Some(link) = self.links.get_mut(&conn) else {
             return;
         };
+        link.lingers = None;
+        let peer = link.peer;
         let known = self.peers.entry(peer).or_default();
         if known.active == Some(conn) {
             return;
@@ -784,7 +809,8 @@ impl Link {
 
     fn overdue(&self) -> Mono {
         if self.instance.is_some() {
-            return self.heard + PEER_DEAD;
+            let dead = self.heard + PEER_DEAD;
+            return self.lingers.map_or(dead, |until| until.min(dead));
         }
         let proven = if self.member && self.outbound {
             HELLO
@@ -860,9 +886,38 @@ mod tests {
 
         connect(&mut here, 2, GREATER, false, &mut out);
         say(&mut here, 2, 8, &mut out);
+        assert_eq!(here.active(&GREATER).map(|(conn, _)| conn), Some(ConnId(2)));
+
+        // Until then it may be asked whether it lives.
+        let asked_until = Mono(0) + ANOTHER_LINGERS;
+        for conn in [1, 2] {
+            let (conn, now) = (ConnId(conn), Mono(2_000_000));
+            handle(&mut here, LinkInput::Heard { conn }, now, &mut out);
+        }
+        handle(&mut here, LinkInput::Tick, asked_until - ms(1), &mut out);
+        assert!(!out.contains(&LinkOutput::Close(ConnId(1))));
+        handle(&mut here, LinkInput::Tick, asked_until, &mut out);
 
         assert!(out.contains(&LinkOutput::Close(ConnId(1))));
         assert_eq!(here.active(&GREATER).map(|(conn, _)| conn), Some(ConnId(2)));
+    }
+
+    #[test]
+    fn of_two_live_starts_of_one_member_one_keeps_the_traffic_however_often_the_other_comes() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        connect(&mut here, 1, GREATER, false, &mut out);
+        handle(&mut here, hello(1, (7, 9)), Mono(0), &mut out);
+        out.clear();
+
+        for conn in 2..20 {
+            connect(&mut here, conn, GREATER, false, &mut out);
+            handle(&mut here, hello(conn, (7, 8)), Mono(0), &mut out);
+        }
+
+        let moved = |output: &LinkOutput| matches!(output, LinkOutput::Up { .. });
+        assert!(!out.iter().any(moved));
+        assert_eq!(here.active(&GREATER).map(|(conn, _)| conn), Some(ConnId(1)));
     }
 
     #[test]
@@ -1270,16 +1325,13 @@ mod tests {
         handle(to, LinkInput::Wanted(peers.into()), now, out);
     }
 
-    fn say(to: &mut Connections, conn: u64, instance: u64, out: &mut Vec<LinkOutput>) {
-        handle(
-            to,
-            LinkInput::Hello {
-                conn: ConnId(conn),
-                instance,
-            },
-            Mono(0),
-            out,
-        );
+    fn say(to: &mut Connections, conn: u64, number: u64, out: &mut Vec<LinkOutput>) {
+        handle(to, hello(conn, (number, number)), Mono(0), out);
+    }
+
+    fn hello(conn: u64, instance: (u64, u64)) -> LinkInput<'static> {
+        let conn = ConnId(conn);
+        LinkInput::Hello { conn, instance }
     }
 
     fn find(to: &mut Connections, peer: MemberId, out: &mut Vec<LinkOutput>) {

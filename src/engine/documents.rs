@@ -66,6 +66,13 @@ impl Documents {
         }
     }
 
+    /// Forgets everything that logs hold, to be given anew; presence, which no log holds, stays.
+    pub fn forget_stored(&mut self) {
+        self.stored.clear();
+        self.pool = Pool::default();
+        self.timeline = Timeline::default();
+    }
+
     /// Takes changes of one document from verified envelopes, in each author's order; a batch costs little
     /// more than a single change. Tells what became of them, and of earlier ones that waited.
     ///

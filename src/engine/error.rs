@@ -80,6 +80,10 @@ pub enum Code {
     DiskFull,
     /// The store failed; nothing more is saved until restart.
     StoreFailed,
+    /// Another program runs with the same key.
+    SecondInstance,
+    /// Two histories were written under this key: it is used no more.
+    KeyForked,
     /// The configuration cannot be used.
     ConfigBroken,
     /// The other side speaks another version of the protocol.
@@ -137,6 +141,8 @@ impl Code {
             Self::StateLocked => "state-locked",
             Self::DiskFull => "disk-full",
             Self::StoreFailed => "store-failed",
+            Self::SecondInstance => "second-instance",
+            Self::KeyForked => "key-forked",
             Self::ConfigBroken => "config-broken",
             Self::VersionMismatch => "version-mismatch",
             Self::Nested => "nested",

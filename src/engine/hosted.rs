@@ -270,7 +270,7 @@ impl Engine {
                 rows: size.1,
             },
         );
-        let announced = if member.replica.frozen().is_some() {
+        let announced = if member.cannot_write().is_some() {
             // The size is told once it can be kept; the pictures have it now.
             Ok(())
         } else {
@@ -681,6 +681,9 @@ impl Member {
             crate::engine::time::Wall,
         ) -> Result<Option<LocalChange>, WriteError>,
     ) -> Result<(), CommandError> {
+        if let Some(error) = self.cannot_write() {
+            return Err(error);
+        }
         let now = context.now.wall;
         let owner = self.me();
         let mut taken = Taken::default();

@@ -63,11 +63,13 @@ pub enum Domain {
     Input,
     /// What both sides say while one is being admitted.
     Admission,
+    /// That a node runs, over another's challenge.
+    Alive,
 }
 
 impl Domain {
     /// Every domain, for tests that compare them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Statement,
         Self::Envelope,
         Self::Join,
@@ -81,6 +83,7 @@ impl Domain {
         Self::Addresses,
         Self::Input,
         Self::Admission,
+        Self::Alive,
     ];
 
     /// The text signed in front of the payload. Part of the wire format.
@@ -99,6 +102,7 @@ impl Domain {
             Self::Addresses => "collab-p2p v1 sign addresses",
             Self::Input => "collab-p2p v1 sign input",
             Self::Admission => "collab-p2p v1 sign admission",
+            Self::Alive => "collab-p2p v1 sign alive",
         }
     }
 

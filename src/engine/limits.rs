@@ -35,6 +35,14 @@ pub const FINISHED_ONCE: Duration = ms(10_000);
 pub const HEARTBEAT: Duration = ms(1_000);
 /// A peer silent for so long is dead.
 pub const PEER_DEAD: Duration = ms(3_000);
+/// So long a connection with an older start of a member stays beside a newer one, to be asked whether it lives.
+pub const ANOTHER_LINGERS: Duration = ms(4_000);
+/// So long a node waits for the word of another one with its key, if a member says that there is one.
+pub const ANOTHER_WAIT: Duration = ms(1_500);
+/// So long the word of another node with one's key counts.
+pub const ANOTHER_LASTS: Duration = ms(12_000);
+/// So long a member that says it has more of one's own log may take to give some of it.
+pub const OWN_LOG_WAIT: Duration = ms(5_000);
 /// Everybody is connected to everybody up to so many members.
 pub const FULL_MESH_MEMBERS_MAX: usize = 12;
 /// Neighbours kept in a larger session.
@@ -557,6 +565,9 @@ const _: () = assert!(CHAT_TEXT_BYTES_MAX < CHANGE_BYTES_MAX);
 const _: () = assert!(CHANGE_DEPENDENCIES_MAX >= DOCUMENT_MERGE_HEADS_MAX);
 
 // Presence: it outlives lost heartbeats, and a crash shows within ten seconds.
+const _: () = assert!(ANOTHER_WAIT.as_millis() < ANOTHER_LINGERS.as_millis());
+const _: () = assert!(ANOTHER_LASTS.as_millis() > 2 * ANOTHER_LINGERS.as_millis());
+const _: () = assert!(OWN_LOG_WAIT.as_millis() > FETCH_TIMEOUT.as_millis());
 const _: () = assert!(
     PRESENCES_PER_MESSAGE * (PRESENCE_BODY_BYTES_MAX + ENVELOPE_HEADER_BYTES_MAX + 128)
         < CONTROL_MESSAGE_BYTES_MAX

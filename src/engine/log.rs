@@ -493,6 +493,48 @@ impl Logs {
             .map(|(&(member, seq), &hash)| MissingBody { member, seq, hash })
     }
 
+    /// Whether an entry has the place of another one here, and follows the same predecessor: its author's log
+    /// parts with it.
+    pub fn parts_with(&self, entry: &Entry) -> bool {
+        let member = entry.member();
+        let before = entry.seq().saturating_sub(1);
+        let predecessor = match before {
+            0 => Some(Frontier::start(&self.session)),
+            seq => self
+                .hash_at(&member, seq)
+                .map(|hash| Frontier { seq, hash }),
+        };
+        let other = self
+            .hash_at(&member, entry.seq())
+            .is_some_and(|hash| hash != entry.hash());
+        other && predecessor.is_some_and(|predecessor| entry.follows(&predecessor))
+    }
+
+    /// Takes the entries of `member` out from number `from` on. Yields them in order.
+    pub fn cut_back(&mut self, member: &MemberId, from: u64) -> Vec<Entry> {
+        let Some((log, keep)) = self.logs.get_mut(member).zip(index(from)) else {
+            return Vec::new();
+        };
+        if keep >= log.slots.len() {
+            return Vec::new();
+        }
+        let cut = log.slots.split_off(keep);
+        let newest = log.slots.iter().rev();
+        log.total = newest
+            .filter_map(|slot| Entry::decode_stored(&slot.bytes).ok()?.total())
+            .next()
+            .unwrap_or(0);
+        for slot in &cut {
+            self.places.remove(&slot.hash);
+            self.bytes = self.bytes.saturating_sub(slot.bytes.len());
+        }
+        self.lacking
+            .retain(|(author, seq), _| author != member || *seq < from);
+        cut.iter()
+            .filter_map(|slot| Entry::decode_stored(&slot.bytes).ok())
+            .collect()
+    }
+
     /// Bytes of all entries held in order.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -22,6 +22,7 @@ use crate::engine::joining::Joining;
 use crate::engine::limits::{ADDRS_PER_PEER_MAX, GOSSIP_WHOLE_BYTES_MAX, VIEW_NOTICES_MAX};
 use crate::engine::membership::NewSession as NewMembership;
 use crate::engine::message::{SignedAddresses, SignedInstance};
+use crate::engine::own::Own;
 use crate::engine::persist::{Key, Table};
 use crate::engine::presence::Board;
 use crate::engine::queues::EngineGauges;
@@ -110,6 +111,7 @@ pub(in crate::engine) struct Ending {
 /// A member of a session.
 pub(in crate::engine) struct Member {
     pub(in crate::engine) replica: Replica,
+    pub(in crate::engine) own: Own,
     pub(in crate::engine) sync: Sync,
     pub(in crate::engine) board: Board,
     pub(in crate::engine) terminals: Terminals,
@@ -339,7 +341,9 @@ impl Member {
             sync.switch_off();
         }
         let members = effective(&replica, context.now.wall);
+        let run = u64::from_be_bytes(context.entropy.bytes());
         Self {
+            own: Own::new(run),
             sync,
             board: Board::new(instance, context.now),
             terminals: Terminals::default(),
@@ -428,20 +432,23 @@ impl Member {
 
     /// What was written here: tells neighbours, and leaves the news to the engine.
     pub(in crate::engine) fn absorb(&mut self, taken: Taken, context: &mut Context<'_>) {
-        if !self.bugs.no_gossip {
-            for entry in taken
-                .fresh
-                .iter()
-                .filter(|entry| entry.len() <= GOSSIP_WHOLE_BYTES_MAX)
-            {
-                let topic = self.replica.log_topic();
-                context.net(NetEffect::Publish {
-                    topic,
-                    data: entry.clone(),
-                });
-            }
-        }
+        self.publish(&taken.fresh, context);
         self.absorb_received(taken, context);
+    }
+
+    /// Spreads entries of the own log by gossip, if they may be shown and anybody listens; else they go by
+    /// catch-up.
+    pub(in crate::engine) fn publish(&mut self, entries: &[Vec<u8>], context: &mut Context<'_>) {
+        if self.bugs.no_gossip || self.replica.is_held() || !self.sync.has_neighbours() {
+            return;
+        }
+        let small = |entry: &&Vec<u8>| entry.len() <= GOSSIP_WHOLE_BYTES_MAX;
+        for entry in entries.iter().filter(small) {
+            let (topic, data) = (self.replica.log_topic(), entry.clone());
+            context.net(NetEffect::Publish { topic, data });
+        }
+        let end = self.replica.frontier().seq;
+        self.replica.show(end, &mut context.out.persist);
     }
 
     /// What came from a peer: leaves the news to the engine.
@@ -637,6 +644,7 @@ impl Member {
         );
         timers.arm(Timer::PresenceEnds, self.board.next_end(now.mono));
         timers.arm(Timer::Fetch, self.sync.deadline());
+        timers.arm(Timer::Own, self.own.deadline());
         let over = |end: Wall| now.mono + end.since(now.wall) + Duration::from_millis(1);
         // A clock that was set back may have ended what is not over.
         let set_back = now.wall < self.judged_at;
@@ -850,6 +858,8 @@ mod tests {
                 | PeerMessage::Presences(_)
                 | PeerMessage::Addresses(_)
                 | PeerMessage::Lease(_)
+                | PeerMessage::Challenge(_)
+                | PeerMessage::Alive(_)
                 | PeerMessage::Bye => {}
             }
         }

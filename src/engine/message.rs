@@ -49,8 +49,61 @@ pub struct SignedInstance {
     pub member: MemberId,
     /// Grows with each start.
     pub number: u64,
-    /// Over session and number.
+    /// Drawn at each start: tells apart two that took the same number.
+    pub run: u64,
+    /// Over session, number and run.
     pub signature: Signature,
+}
+
+impl SignedInstance {
+    /// Which of two of the same member is newer: the greater. Of two with the same number, drawn by lot.
+    pub fn age(&self) -> (u64, u64) {
+        (self.number, self.run)
+    }
+}
+
+/// A member's node says over somebody's fresh challenge that it runs: to the other node that runs with its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedAlive {
+    /// The member.
+    pub member: MemberId,
+    /// The start's lot, as in [`SignedInstance`].
+    pub run: u64,
+    /// What was drawn by the node that is to believe it.
+    pub challenge: [u8; 32],
+    /// Over session, run and challenge.
+    pub signature: Signature,
+}
+
+impl SignedAlive {
+    /// Signs the answer to a challenge.
+    pub fn sign(key: &MemberKey, session: &SessionId, run: u64, challenge: [u8; 32]) -> Self {
+        let signature = key.sign(Domain::Alive, &alive_bytes(session, run, &challenge));
+        Self {
+            member: key.id(),
+            run,
+            challenge,
+            signature,
+        }
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    /// It is not the member's.
+    pub fn check(&self, session: &SessionId) -> Result<(), MessageError> {
+        let bytes = alive_bytes(session, self.run, &self.challenge);
+        Ok(verify(
+            &self.member,
+            Domain::Alive,
+            &bytes,
+            &self.signature,
+        )?)
+    }
+}
+
+fn alive_bytes(session: &SessionId, run: u64, challenge: &[u8; 32]) -> Vec<u8> {
+    encoded(&(session, run, challenge))
 }
 
 /// Where a member may be dialled, under its signature; the newest (instance, counter) counts.
@@ -92,6 +145,10 @@ pub struct Hello {
     pub your_log: Reached,
     /// Where the sender may be dialled.
     pub addresses: SignedAddresses,
+    /// Drawn by the sender for this connection.
+    pub challenge: [u8; 32],
+    /// Whether somebody else is connected to the sender with the receiver's key.
+    pub another: bool,
 }
 
 /// A presence that somebody else has published.
@@ -163,15 +220,20 @@ pub enum PeerMessage {
     Lease(Vec<u8>),
     /// The sender goes offline.
     Bye,
+    /// Somebody else is connected to the sender with the receiver's key, and drew this.
+    Challenge([u8; 32]),
+    /// The answer to a challenge: to whoever passed it on, and by it to whoever drew it.
+    Alive(Box<SignedAlive>),
 }
 
 impl SignedInstance {
     /// Signs a start.
-    pub fn sign(key: &MemberKey, session: &SessionId, number: u64) -> Self {
-        let signature = key.sign(Domain::Hello, &instance_bytes(session, number));
+    pub fn sign(key: &MemberKey, session: &SessionId, (number, run): (u64, u64)) -> Self {
+        let signature = key.sign(Domain::Hello, &instance_bytes(session, (number, run)));
         Self {
             member: key.id(),
             number,
+            run,
             signature,
         }
     }
@@ -181,7 +243,7 @@ impl SignedInstance {
     /// # Errors
     /// It is not the member's.
     pub fn check(&self, session: &SessionId) -> Result<(), MessageError> {
-        let bytes = instance_bytes(session, self.number);
+        let bytes = instance_bytes(session, self.age());
         Ok(verify(
             &self.member,
             Domain::Hello,
@@ -191,8 +253,8 @@ impl SignedInstance {
     }
 }
 
-fn instance_bytes(session: &SessionId, number: u64) -> Vec<u8> {
-    encoded(&(session, number))
+fn instance_bytes(session: &SessionId, at: (u64, u64)) -> Vec<u8> {
+    encoded(&(session, at))
 }
 
 impl SignedAddresses {
@@ -355,21 +417,30 @@ pub(in crate::engine) mod tests {
     #[test]
     fn signed_parts_hold_for_their_session_and_content_only() {
         let key = MemberKey::generate(&mut Entropy::new([1; 32]));
-        let instance = SignedInstance::sign(&key, &SESSION, 7);
+        let instance = SignedInstance::sign(&key, &SESSION, (7, 70_000));
         let addrs = vec!["/ip4/10.0.0.1/tcp/4".parse().unwrap()];
         let addresses = SignedAddresses::sign(&key, &SESSION, (7, 1), addrs, Hash([1; 32]));
 
         assert_eq!(instance.check(&SESSION), Ok(()));
         assert_eq!(addresses.check(&SESSION), Ok(()));
         assert!(instance.check(&SessionId([4; 32])).is_err());
-        assert!(
-            SignedInstance {
-                number: 8,
-                ..instance
-            }
-            .check(&SESSION)
-            .is_err()
-        );
+        let other = |number, run| SignedInstance {
+            number,
+            run,
+            ..instance.clone()
+        };
+        assert!(other(8, instance.run).check(&SESSION).is_err());
+        assert!(other(instance.number, 8).check(&SESSION).is_err());
+        let alive = SignedAlive::sign(&key, &SESSION, 7, [1; 32]);
+        let other = |run, challenge| SignedAlive {
+            run,
+            challenge,
+            ..alive.clone()
+        };
+        assert_eq!(alive.check(&SESSION), Ok(()));
+        assert!(alive.check(&SessionId([4; 32])).is_err());
+        assert!(other(8, [1; 32]).check(&SESSION).is_err());
+        assert!(other(7, [2; 32]).check(&SESSION).is_err());
         assert!(
             SignedAddresses {
                 counter: 2,
@@ -433,7 +504,7 @@ pub(in crate::engine) mod tests {
         }
 
         #[test]
-        fn a_mutated_message_is_refused_or_another(index in 0usize..400, bit in 0u8..8, pick in 0usize..15) {
+        fn a_mutated_message_is_refused_or_another(index in 0usize..400, bit in 0u8..8, pick in 0usize..17) {
             let samples = samples();
             let message = &samples[pick % samples.len()];
             let mut bytes = message.encode();
@@ -448,7 +519,7 @@ pub(in crate::engine) mod tests {
     /// One of each kind.
     pub(in crate::engine) fn samples() -> Vec<PeerMessage> {
         let key = MemberKey::generate(&mut Entropy::new([1; 32]));
-        let instance = SignedInstance::sign(&key, &SESSION, 7);
+        let instance = SignedInstance::sign(&key, &SESSION, (7, 70_000));
         let addrs = vec!["/ip4/10.0.0.1/tcp/4".parse().unwrap()];
         let addresses = SignedAddresses::sign(&key, &SESSION, (7, 1), addrs, Hash([1; 32]));
         let reached = Reached {
@@ -462,6 +533,8 @@ pub(in crate::engine) mod tests {
                 your_instance: Some(instance),
                 your_log: reached,
                 addresses: addresses.clone(),
+                challenge: [4; 32],
+                another: true,
             })),
             PeerMessage::Ping {
                 nonce: 70_000,
@@ -486,6 +559,8 @@ pub(in crate::engine) mod tests {
             PeerMessage::Addresses(vec![addresses]),
             PeerMessage::Lease(vec![1, 2, 3]),
             PeerMessage::Bye,
+            PeerMessage::Challenge([5; 32]),
+            PeerMessage::Alive(Box::new(SignedAlive::sign(&key, &SESSION, 9, [6; 32]))),
         ]
     }
 }

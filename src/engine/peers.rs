@@ -47,6 +47,7 @@ impl Engine {
         self.look_for_anybody(context);
         self.tell_members(context);
         self.consider_addresses(context);
+        self.settle_own(context);
         self.reopen_terminals(context);
         self.watch_terminals(context);
     }
@@ -140,20 +141,25 @@ impl Engine {
         let Some(peer) = self.links.link(conn).map(|link| link.peer) else {
             return;
         };
-        let Phase::Member(member) = &self.phase else {
+        let another = self.knows_another(conn, &peer);
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        let challenge = member.challenge(conn, context);
         let end = member.replica.logs().frontier(&peer);
         let session = member.replica.session();
+        let start = (member.instance, member.own.run());
         let hello = Hello {
             version: PROTOCOL_VERSION,
-            instance: SignedInstance::sign(member.replica.key(), &session, member.instance),
+            instance: SignedInstance::sign(member.replica.key(), &session, start),
             your_instance: member.instances.get(&peer).cloned(),
             your_log: Reached {
                 seq: end.seq,
                 hash: end.hash,
             },
             addresses: member.own_addresses(&self.setup, &self.listen),
+            challenge,
+            another,
         };
         context.send(stream, PeerMessage::Hello(Box::new(hello)).encode());
     }
@@ -316,7 +322,7 @@ impl Engine {
             return;
         };
         let me = member.me();
-        if member.replica.documents().member(&me).is_some() || member.replica.frozen().is_some() {
+        if member.replica.documents().member(&me).is_some() || member.cannot_write().is_some() {
             return;
         }
         let mut taken = Taken::default();
@@ -472,7 +478,9 @@ impl Engine {
             | PeerMessage::Presences(_)
             | PeerMessage::Addresses(_)
             | PeerMessage::Lease(_)
-            | PeerMessage::Bye) => {
+            | PeerMessage::Bye
+            | PeerMessage::Challenge(_)
+            | PeerMessage::Alive(_)) => {
                 // Nothing counts before hello.
                 if greeted {
                     self.neighbour_said(conn, peer, other, context);
@@ -505,34 +513,20 @@ impl Engine {
             context.net(NetEffect::Close { conn });
             return;
         }
-        let instance = hello.instance.number;
-        let me = member.me();
-        member.instances.insert(peer, hello.instance);
-        let ours = hello.your_instance.filter(|ours| ours.member == me);
-        if let Some(ours) = ours
-            && ours.number >= member.instance
-            && ours.check(&session).is_ok()
-            && ours.number > member.instance
-        {
-            // A restored backup: what others have heard of us is ahead of what we remember.
-            member.instance = ours.number.saturating_add(1);
-            let key = Key::new(Table::Meta, *b"instance");
-            context
-                .out
-                .persist
-                .put(key, member.instance.to_be_bytes().to_vec());
+        let instance = hello.instance.age();
+        let known = member.instances.get(&peer);
+        if known.is_none_or(|known| known.age() < instance) {
+            member.instances.insert(peer, hello.instance.clone());
         }
+        let before = member.instance;
+        self.compare_own(conn, peer, &hello, context);
         self.link(LinkInput::Hello { conn, instance }, context);
         self.take_addresses(peer, vec![hello.addresses], context);
-        let Phase::Member(member) = &mut self.phase else {
-            return;
-        };
-        if hello.your_log.seq > member.replica.frontier().seq {
-            let mut out = Vec::new();
-            member
-                .sync
-                .gap(peer, me, context.now.mono, &member.replica, &mut out);
-            self.synced(out, context);
+        let begun_again = self
+            .member_mut()
+            .is_some_and(|member| member.instance > before);
+        if begun_again {
+            self.listening(context);
         }
     }
 
@@ -584,12 +578,28 @@ impl Engine {
             }
             PeerMessage::Pong { nonce } => self.pong(nonce, context),
             PeerMessage::Vector(vector) => {
+                let me = member.me();
+                let own = vector.iter().find(|(author, _)| *author == me);
+                let asked = member.sync.is_asked(&peer);
+                if let Some(reached) = own.map(|(_, reached)| *reached).filter(|_| !asked) {
+                    self.own_log_at(conn, peer, reached, context);
+                    self.settle_own(context);
+                }
+                let Phase::Member(member) = &mut self.phase else {
+                    return;
+                };
                 member
                     .sync
                     .vector(peer, vector, now, &member.replica, &mut out);
             }
             PeerMessage::Want(wanted) => {
                 let entries = member.sync.want(peer, &wanted, now, &member.replica);
+                let me = member.me();
+                let about_me = wanted.iter().any(|(author, _)| *author == me);
+                if about_me && entries.is_some() {
+                    let end = member.replica.offered(&me).seq;
+                    member.replica.show(end, &mut context.out.persist);
+                }
                 if let Some(entries) = entries {
                     self.tell_on(conn, &entries, context);
                 }
@@ -612,12 +622,19 @@ impl Engine {
             PeerMessage::Addresses(signed) => self.take_addresses(peer, signed, context),
             PeerMessage::Lease(message) => self.host_said(peer, &message, context),
             PeerMessage::Bye => context.net(NetEffect::Close { conn }),
+            PeerMessage::Challenge(drawn) => self.challenged(conn, drawn, context),
+            PeerMessage::Alive(word) => self.heard_alive(peer, *word, context),
             PeerMessage::Hello(_) => {}
         }
         self.synced(out, context);
     }
 
-    fn tell_on(&self, conn: ConnId, message: &PeerMessage, context: &mut Context<'_>) {
+    pub(in crate::engine) fn tell_on(
+        &self,
+        conn: ConnId,
+        message: &PeerMessage,
+        context: &mut Context<'_>,
+    ) {
         if let Some(stream) = self.links.link(conn).and_then(|link| link.control) {
             context.send(stream, message.encode());
         }
@@ -647,6 +664,7 @@ impl Engine {
         };
         let mut taken = Taken::default();
         let batch = &mut context.out.persist;
+        let before = member.replica.shown();
         for entry in &entries {
             member.replica.take(entry, &mut taken, batch);
         }
@@ -654,7 +672,13 @@ impl Engine {
         if let Some(reason) = &taken.invalid {
             tracing::warn!(peer = %peer.short(), reason, "a peer sent an entry that nobody takes");
         }
+        let forks = std::mem::take(&mut taken.forks);
         member.absorb_received(taken, context);
+        self.parted(&forks, context);
+        self.own_entries_came(peer, before, context);
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
         let mut out = Vec::new();
         member
             .sync
@@ -946,7 +970,8 @@ impl Engine {
             .take(data, &mut taken, &mut context.out.persist);
         let mut out = Vec::new();
         let news = taken.changed;
-        for author in &taken.gaps {
+        let me = member.me();
+        for author in taken.gaps.iter().filter(|author| **author != me) {
             member
                 .sync
                 .gap(from, *author, context.now.mono, &member.replica, &mut out);
@@ -965,7 +990,12 @@ impl Engine {
         if news {
             member.sync.changed(context.now.mono);
         }
-        context.news.extend(taken.news);
+        context.news.extend(std::mem::take(&mut taken.news));
+        let (own_gap, forks) = (taken.gaps.contains(&me), std::mem::take(&mut taken.forks));
+        self.parted(&forks, context);
+        if own_gap {
+            self.own_gap(from, context);
+        }
         self.synced(out, context);
         if news {
             self.judge_soon(context);
@@ -1012,7 +1042,7 @@ impl Engine {
         let Some(mut door) = member.doors.remove(&stream) else {
             return;
         };
-        let may_write = member.replica.frozen().is_none();
+        let may_write = member.may_admit();
         let mut outputs = Vec::new();
         let mut session = member
             .replica
@@ -1046,7 +1076,12 @@ impl Engine {
         context: &mut Context<'_>,
     ) {
         match output {
-            AdmissionOutput::Send(message) => context.send(stream, message),
+            AdmissionOutput::Send(message) => {
+                if let Some(member) = self.member_mut() {
+                    member.shows_statements(context);
+                }
+                context.send(stream, message);
+            }
             AdmissionOutput::AskPerson(question) => self.ask_person(stream, *question, context),
             AdmissionOutput::Withdraw(member) => self.question_over(&member, false, context),
             AdmissionOutput::Admit(entry) => self.admitted(entry, context),
@@ -1406,6 +1441,8 @@ fn is_about_logs(message: &PeerMessage) -> bool {
         | PeerMessage::Presences(_)
         | PeerMessage::Addresses(_)
         | PeerMessage::Lease(_)
+        | PeerMessage::Challenge(_)
+        | PeerMessage::Alive(_)
         | PeerMessage::Bye => false,
     }
 }

@@ -60,6 +60,12 @@ impl Board {
         }
     }
 
+    /// This node's start has a higher number from now on.
+    pub fn begin_again(&mut self, instance: u64) {
+        self.instance = instance;
+        self.changed = true;
+    }
+
     /// This node's own state.
     pub fn mine(&self) -> &PresenceState {
         &self.mine

@@ -5,6 +5,8 @@
 //! heads, its epoch's secret or its body are missing) holds up its author's later ones, so that every replica
 //! judges in the same order; it is kept and passed on meanwhile.
 
+pub mod restored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ use crate::engine::log::{Entry, Inserted, LogWriter, Logs, NewEnvelope};
 use crate::engine::membership::{Inserted as Kept, Member, Membership};
 use crate::engine::message::Reached;
 use crate::engine::persist::{Batch, Key, Table};
-use crate::engine::statement::{SignedStatement, Statement, StatementBody};
+use crate::engine::statement::{Frontier, SignedStatement, Statement, StatementBody};
 use crate::engine::time::Wall;
 
 /// Who this node is in the session, and what it alone knows.
@@ -120,6 +122,12 @@ pub struct Replica {
     invites: BTreeMap<InviteId, OwnInvite>,
     /// Why nothing can be saved, if so: what is not saved is neither written nor taken.
     frozen: Option<CommandError>,
+    /// Up to where the own log may be known to others.
+    shown: u64,
+    /// Nothing of the own log behind that is given to anybody now.
+    held: bool,
+    /// What made way for entries of the own log that others had, and is to be written again behind them.
+    unsaid: Vec<restored::Unsaid>,
     planted: Planted,
 }
 
@@ -189,6 +197,9 @@ impl Replica {
             locked: BTreeSet::new(),
             invites: BTreeMap::new(),
             frozen: None,
+            shown: 0,
+            held: false,
+            unsaid: Vec::new(),
             planted: Planted::default(),
         }
     }
@@ -208,6 +219,7 @@ impl Replica {
         }
         let mut replica = Self::assemble(secrets, profile, logs, membership, keyring, entropy);
         replica.invites = records.invites();
+        replica.remember_own(records);
         let mut taken = Taken::default();
         replica.judge_all(&mut taken, &mut Batch::new());
         Ok((replica, taken))
@@ -320,18 +332,14 @@ impl Replica {
         topic(&self.secrets.discovery, &self.profile.session, b"presence")
     }
 
-    /// How far each log is known, in the order of the members' ids.
+    /// How far each log is given to others, in the order of the members' ids.
     pub fn vector(&self) -> Vec<(MemberId, Reached)> {
-        let reached = |(member, frontier): (MemberId, crate::engine::statement::Frontier)| {
-            (
-                member,
-                Reached {
-                    seq: frontier.seq,
-                    hash: frontier.hash,
-                },
-            )
-        };
-        self.logs.vector().into_iter().map(reached).collect()
+        let all = self.logs.vector().into_keys();
+        let reached = all.map(|member| {
+            let Frontier { seq, hash } = self.offered(&member);
+            (member, Reached { seq, hash })
+        });
+        reached.filter(|(_, reached)| reached.seq > 0).collect()
     }
 
     /// Epochs whose secret is missing here.
@@ -351,6 +359,7 @@ impl Replica {
     /// [`Self::judge`] on, which costs little more for many entries than for one.
     pub fn take(&mut self, bytes: &[u8], taken: &mut Taken, batch: &mut Batch) {
         match self.decode(bytes) {
+            Ok(entry) if entry.member() == self.me() => self.take_own(entry, taken, batch),
             Ok(entry) => self.place(entry, taken, batch),
             Err(reason) => taken.invalid = Some(reason),
         }
@@ -409,9 +418,8 @@ impl Replica {
             Inserted::Gap { .. } => {
                 taken.gaps.insert(author);
             }
-            Inserted::Fork { .. } | Inserted::NotChained { .. } => {
-                taken.forks.insert(author);
-            }
+            Inserted::Fork { ours, .. } => self.parted(author, ours.seq(), taken),
+            Inserted::NotChained { have } => self.parted(author, have.seq, taken),
             Inserted::Invalid(reason) => taken.invalid = Some(reason.to_owned()),
         }
     }
@@ -780,7 +788,7 @@ impl Replica {
     }
 
     /// Where the own log ends.
-    pub fn frontier(&self) -> crate::engine::statement::Frontier {
+    pub fn frontier(&self) -> Frontier {
         self.writer.frontier()
     }
 
@@ -795,16 +803,8 @@ impl Replica {
         (taken, batch): (&mut Taken, &mut Batch),
         change: impl FnOnce(&mut Documents, &Writer) -> Result<(Option<LocalChange>, T), WriteError>,
     ) -> Result<T, CommandError> {
-        self.may_grow()?;
-        let action = action_of(name.kind());
         let me = self.me();
-        if !self.membership.may(&me, &action) {
-            let message = format!("the role here does not allow it: {action:?}");
-            return Err(CommandError::new(Code::NotPermitted, message));
-        }
-        let epoch = self.epoch_to_write().ok_or_else(|| {
-            CommandError::new(Code::Failure, "the session's secret has not come yet")
-        })?;
+        let epoch = self.writable(name.kind())?;
         let writer = Writer {
             member: me,
             nonce: self.actor,
@@ -827,6 +827,19 @@ impl Replica {
             DocumentName::Chat { .. } | DocumentName::Presence { .. } => {}
         }
         Ok(result)
+    }
+
+    /// The epoch under which this member writes a document of this kind, if it may.
+    fn writable(&self, kind: DocumentKind) -> Result<EpochId, CommandError> {
+        self.may_grow()?;
+        let action = action_of(kind);
+        if !self.membership.may(&self.me(), &action) {
+            let message = format!("the role here does not allow it: {action:?}");
+            return Err(CommandError::new(Code::NotPermitted, message));
+        }
+        self.epoch_to_write().ok_or_else(|| {
+            CommandError::new(Code::Failure, "the session's secret has not come yet")
+        })
     }
 
     /// The documents, for presence, which is in no log, and the writer's name there.
@@ -1095,7 +1108,6 @@ mod tests {
     use crate::engine::effect::Verdict as Judged;
     use crate::engine::message::{PeerMessage, pack};
     use crate::engine::stage::Stage;
-    use crate::engine::statement::Frontier;
 
     const HERE: usize = 0;
     const LIAR: usize = 1;

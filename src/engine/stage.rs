@@ -17,6 +17,8 @@ use crate::engine::event::{
 use crate::engine::ids::{MemberId, TerminalId, TopicId};
 use crate::engine::member::Member;
 use crate::engine::message::PeerMessage;
+use crate::engine::persist::Key;
+use crate::engine::replica::Records;
 use crate::engine::terminal::cell::{Cell, Style};
 use crate::engine::terminal::emulator::{Emulator, RawRow, RawScreen};
 use crate::engine::terminal::frame::ScreenUpdate;
@@ -50,6 +52,8 @@ pub(crate) struct Stage {
     /// Links, from and to, whose screens wait, and what waits there: the node that is to have it, and its event.
     slow: BTreeMap<(usize, usize), Vec<(usize, Event)>>,
     emulators: EmulatorFactory,
+    /// Nodes that reach nobody.
+    alone: BTreeSet<usize>,
     /// Every message that was sent: by whom, to whom, on which lane.
     pub(in crate::engine) sent: Vec<Sent>,
     /// How far everybody's wall clock is from the truth.
@@ -80,6 +84,10 @@ struct Node {
     replies: BTreeMap<RequestId, Result<Reply, CommandError>>,
     events: Vec<What>,
     taken: u64,
+    /// What is on its disk.
+    folder: BTreeMap<Key, Vec<u8>>,
+    /// Whether its process has ended.
+    ended: bool,
 }
 
 impl Stage {
@@ -101,6 +109,7 @@ impl Stage {
             voiced: BTreeSet::new(),
             slow: BTreeMap::new(),
             emulators,
+            alone: BTreeSet::new(),
             sent: Vec::new(),
             ahead_ms: 0,
         };
@@ -412,6 +421,16 @@ impl Stage {
         self.gagged.insert(node);
     }
 
+    /// A node, which need not be there yet, reaches nobody from now on.
+    pub(in crate::engine) fn leave_alone(&mut self, node: usize) {
+        self.alone.insert(node);
+    }
+
+    /// A node reaches others again.
+    pub(in crate::engine) fn let_meet(&mut self, node: usize) {
+        self.alone.remove(&node);
+    }
+
     /// The connections between two nodes are gone.
     pub(in crate::engine) fn cut(&mut self, a: usize, b: usize) {
         let between = |ends: &[usize; 2]| ends.contains(&a) && ends.contains(&b);
@@ -428,7 +447,7 @@ impl Stage {
         let until = self.now + u64::try_from(time.as_micros()).unwrap();
         let mut wakes = 0;
         loop {
-            let next = self.nodes.iter().enumerate();
+            let next = self.nodes.iter().enumerate().filter(|(_, own)| !own.ended);
             let next = next.filter_map(|(node, own)| Some((own.engine.deadline()?.0, node)));
             let Some((at, node)) = next.min().filter(|(at, _)| *at <= until) else {
                 break;
@@ -450,7 +469,58 @@ impl Stage {
             replies: BTreeMap::new(),
             events: Vec::new(),
             taken: 0,
+            folder: BTreeMap::new(),
+            ended: false,
         });
+        self.begin(node, outcome);
+        node
+    }
+
+    /// A node's state folder as it is now.
+    pub(in crate::engine) fn folder(&self, node: usize) -> BTreeMap<Key, Vec<u8>> {
+        self.nodes[node].folder.clone()
+    }
+
+    /// A node's process ends between two instructions.
+    pub(in crate::engine) fn kill(&mut self, node: usize) {
+        let its = self.wires.iter().filter(|(_, ends)| ends.contains(&node));
+        let its: Vec<ConnId> = its.map(|(conn, _)| *conn).collect();
+        self.nodes[node].ended = true;
+        for conn in its {
+            self.close(conn, &Ended::Failed("killed".to_owned()));
+        }
+        self.due.retain(|(to, _)| *to != node);
+        self.deliver();
+    }
+
+    /// A node's process, which has ended, is started on a folder: its own, or a copy that was put back.
+    pub(in crate::engine) fn resume(&mut self, node: usize, folder: BTreeMap<Key, Vec<u8>>) {
+        let (engine, outcome) = self.born_of(&folder);
+        let own = &mut self.nodes[node];
+        assert!(own.ended, "{node} runs");
+        own.engine = engine;
+        own.folder = folder;
+        own.ended = false;
+        self.begin(node, outcome);
+    }
+
+    /// A second process is started on a copy of a folder.
+    pub(in crate::engine) fn resume_beside(&mut self, folder: BTreeMap<Key, Vec<u8>>) -> usize {
+        let (engine, outcome) = self.born_of(&folder);
+        let node = self.enter(engine, outcome);
+        let own = std::mem::replace(&mut self.nodes[node].folder, folder);
+        self.nodes[node].folder.extend(own);
+        node
+    }
+
+    fn born_of(&mut self, folder: &BTreeMap<Key, Vec<u8>>) -> (Engine, Outcome) {
+        let records = Records::new(folder.clone());
+        let entropy = self.entropy();
+        Engine::resume(self.setup(), &records, self.now(), entropy).unwrap()
+    }
+
+    /// What a process does first.
+    fn begin(&mut self, node: usize, outcome: Outcome) {
         self.perform(node, outcome);
         let addr = Addr {
             ip: Ip::V4([10, 0, 0, u8::try_from(node + 1).unwrap()]),
@@ -463,7 +533,6 @@ impl Stage {
         };
         self.happen(node, Event::Net(NetEvent::Networks(vec![network])));
         self.happen(node, Event::Net(NetEvent::Listening(vec![addr])));
-        node
     }
 
     fn entropy(&mut self) -> Entropy {
@@ -494,6 +563,9 @@ impl Stage {
             {
                 continue;
             }
+            if self.nodes[node].ended {
+                continue;
+            }
             let (now, mut entropy) = (self.now(), self.entropy());
             let outcome = self.engine(node).handle(event, now, &mut entropy);
             self.perform(node, outcome);
@@ -501,6 +573,13 @@ impl Stage {
     }
 
     fn perform(&mut self, node: usize, outcome: Outcome) {
+        for (key, change) in outcome.persist.into_changes() {
+            let folder = &mut self.nodes[node].folder;
+            match change {
+                Some(value) => folder.insert(key, value),
+                None => folder.remove(&key),
+            };
+        }
         for effect in outcome.effects.into_iter().chain(outcome.live) {
             match effect {
                 Effect::Net(effect) => self.net(node, effect),
@@ -559,8 +638,10 @@ impl Stage {
     }
 
     fn dial(&mut self, node: usize, peer: MemberId) {
-        let to = self.nodes.iter().position(|own| own.engine.me() == peer);
-        let Some(to) = to else {
+        let is_it = |own: &Node| own.engine.me() == peer && !own.ended;
+        let to = self.nodes.iter().position(is_it);
+        let reached = |to: &usize| !self.alone.contains(&node) && !self.alone.contains(to);
+        let Some(to) = to.filter(reached) else {
             let reason = "nobody there".to_owned();
             let event = NetEvent::DialFailed { peer, reason };
             return self.due.push_back((node, Event::Net(event)));

@@ -31,6 +31,8 @@ struct Neighbour {
     synced: bool,
     /// Epochs that it was asked for.
     asked: BTreeSet<EpochId>,
+    /// Logs of which it has another history, as it says: it was asked for the proof, once.
+    disputed: BTreeSet<MemberId>,
     /// Logs of which its answer could not be used, and until when it is not asked for them again.
     stuck: BTreeMap<MemberId, Mono>,
 }
@@ -89,6 +91,16 @@ impl Sync {
         self.fetching.retain(|_, asked| asked.peer != peer);
         self.tell(peer, replica, out);
         self.ask_epochs(replica, out);
+    }
+
+    /// Whether any neighbour is connected.
+    pub fn has_neighbours(&self) -> bool {
+        !self.neighbours.is_empty()
+    }
+
+    /// Whether a neighbour has been asked for something and has not answered.
+    pub fn is_asked(&self, peer: &MemberId) -> bool {
+        self.fetching.values().any(|asked| asked.peer == *peer)
     }
 
     /// A neighbour is gone: others are asked for what it was asked for.
@@ -155,8 +167,34 @@ impl Sync {
         if lacks && !told {
             self.tell(peer, replica, out);
         }
+        self.dispute(peer, replica, out);
         self.fetch(now, replica, out);
         self.complete(peer, replica, out);
+    }
+
+    /// Where a neighbour names another entry than the one that is here, its author wrote two histories, or the
+    /// neighbour lies: it is asked for that entry, which proves the one or the other.
+    fn dispute(&mut self, peer: MemberId, replica: &Replica, out: &mut Vec<SyncOutput>) {
+        let me = replica.me();
+        let Some(neighbour) = self.neighbours.get_mut(&peer).filter(|_| !self.off) else {
+            return;
+        };
+        let differs = |(author, reached): &(&MemberId, &Reached)| {
+            let ours = replica.logs().hash_at(author, reached.seq);
+            **author != me && ours.is_some_and(|ours| ours != reached.hash)
+        };
+        let new = neighbour.vector.iter().filter(differs);
+        let new: Vec<(MemberId, u64)> = new
+            .filter(|(author, _)| !neighbour.disputed.contains(author))
+            .map(|(author, reached)| (*author, reached.seq.saturating_sub(1)))
+            .take(FETCH_LOGS_MAX)
+            .collect();
+        if !new.is_empty() {
+            neighbour
+                .disputed
+                .extend(new.iter().map(|(author, _)| *author));
+            out.push(SyncOutput::Send(peer, PeerMessage::Want(new)));
+        }
     }
 
     /// Whether a neighbour's request is answered now, or asked too soon after too many others.
@@ -369,6 +407,7 @@ impl Sync {
             return;
         }
         let busy: BTreeSet<MemberId> = self.fetching.values().map(|asked| asked.peer).collect();
+        let me = replica.me();
         for (peer, neighbour) in &mut self.neighbours {
             if busy.contains(peer) {
                 continue;
@@ -376,7 +415,9 @@ impl Sync {
             neighbour.stuck.retain(|_, until| *until > now);
             let lacking = |author: &MemberId, reached: &Reached| {
                 let ours = replica.logs().frontier(author).seq;
+                // What others have of the own log is asked for where it is compared.
                 (reached.seq > ours
+                    && *author != me
                     && replica.may_keep(author)
                     && !neighbour.stuck.contains_key(author)
                     && !self.fetching.contains_key(author))
@@ -433,9 +474,12 @@ fn gathered(wanted: &[(MemberId, u64)], replica: &Replica) -> (Vec<u8>, bool) {
             done = false;
             break;
         }
-        let range = replica.logs().range(member, after.saturating_add(1), room);
+        let offered = replica.offered(member).seq;
+        let mut range = replica.logs().range(member, after.saturating_add(1), room);
+        let left = usize::try_from(offered.saturating_sub(*after)).unwrap_or(usize::MAX);
+        range.truncate(left);
         let end = after.saturating_add(u64::try_from(range.len()).unwrap_or(u64::MAX));
-        done &= end >= replica.logs().frontier(member).seq;
+        done &= end >= offered;
         for entry in range {
             room = room.saturating_sub(entry.len());
             entries.push(entry.to_vec());

@@ -24,6 +24,8 @@ pub enum Timer {
     PresenceEnds,
     /// The time of some membership is over.
     MembershipEnds,
+    /// Somebody who said to have more of the own log, or to know another node with its key, has had its time.
+    Own,
     /// Vectors are compared after a burst.
     Compare,
     /// A request for entries was not answered.

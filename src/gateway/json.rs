@@ -1074,6 +1074,8 @@ fn status_of(code: Code) -> StatusCode {
         | Code::StoreCorrupt
         | Code::StateUnwritable
         | Code::StoreFailed
+        | Code::SecondInstance
+        | Code::KeyForked
         | Code::ConfigBroken
         | Code::CommandFailed
         | Code::ListenFailed => StatusCode::INTERNAL_SERVER_ERROR,

@@ -7,7 +7,7 @@ use crate::engine::effect::{Effect, Outcome, unkept};
 use crate::engine::error::Code;
 use crate::engine::persist::{Batch, Durability, Table};
 use crate::engine::replica::Records;
-use crate::store::memory::{Fault, Memory};
+use crate::store::memory::{Fault, Image, Memory};
 use crate::store::{Store, StoreError};
 
 /// A store and what is on its way there.
@@ -17,6 +17,7 @@ pub(super) struct Disk {
     under_way: Option<(Batch, Vec<Effect>)>,
     queued: Option<(Batch, Vec<Effect>)>,
     health: Health,
+    copy: Option<Image>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -155,6 +156,26 @@ impl Disk {
             drop(self.store.commit(batch, Durability::Immediate));
         }
         self.store = Memory::from_image(self.store.image());
+    }
+
+    /// Somebody makes a copy of what is on disk.
+    pub(super) fn copy(&mut self) {
+        self.copy = Some(self.store.image());
+    }
+
+    /// The copy is put back, if there is one; the process has died.
+    pub(super) fn put_back(&mut self) -> bool {
+        let copy = self.copy.take();
+        let there = copy.is_some();
+        if let Some(copy) = copy {
+            self.store = Memory::from_image(copy);
+        }
+        there
+    }
+
+    /// Whether there is a copy.
+    pub(super) fn has_copy(&self) -> bool {
+        self.copy.is_some()
     }
 
     /// Everything that the next start finds.

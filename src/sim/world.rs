@@ -323,6 +323,30 @@ impl World {
         self.facts.push_back(Fact::Crashed { node });
     }
 
+    /// Somebody copies a node's folder while it runs.
+    pub fn copy_folder(&mut self, node: NodeId) {
+        self.trace
+            .deed(self.now, &format!("the folder of {} is copied", node.0));
+        if let Some(node) = self.nodes.get_mut(node.0) {
+            node.disk.copy();
+        }
+    }
+
+    /// Whether a node's folder was copied and the copy not put back.
+    pub fn has_copy(&self, node: NodeId) -> bool {
+        let node = self.nodes.get(node.0);
+        node.is_some_and(|node| node.disk.has_copy())
+    }
+
+    /// The copy is put back in place of a dead node's folder. Whether there is one.
+    pub fn put_back(&mut self, node: NodeId) -> bool {
+        let text = format!("the old folder of {} is put back", node.0);
+        self.trace.deed(self.now, &text);
+        let down = !self.runs(node);
+        let node = self.nodes.get_mut(node.0).filter(|_| down);
+        node.is_some_and(|node| node.disk.put_back())
+    }
+
     /// Whether a node runs.
     pub fn runs(&self, node: NodeId) -> bool {
         self.running(node.0).is_some()

@@ -93,6 +93,25 @@ impl Machine {
         }
     }
 
+    /// The same as [`Self::user`], with a run folder of its own on this machine: nodes of one key would meet in
+    /// the shared one. The first node must have run.
+    pub(crate) fn beside(&self, name: &str) -> User {
+        let mut user = self.user(name);
+        let run = user.home.join("run");
+        let folder = run.join("collab-p2p");
+        let private = |path: &Path| {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(path, mode).unwrap();
+        };
+        std::fs::create_dir_all(&folder).unwrap();
+        private(&run);
+        private(&folder);
+        let mark = user.run.join("collab-p2p").join("machine.key");
+        std::fs::copy(mark, folder.join("machine.key")).unwrap();
+        user.run = run;
+        user
+    }
+
     /// Somebody shares a terminal that runs `command`.
     pub(crate) fn share(&self, name: &str, flags: &[&str], command: &[&str]) -> Node {
         self.user(name).share(flags, command)

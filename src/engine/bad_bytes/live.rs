@@ -290,13 +290,15 @@ impl Liar {
         let at = (self.instance, 1);
         let hello = Hello {
             version: PROTOCOL_VERSION,
-            instance: SignedInstance::sign(&self.key, &session, self.instance),
+            instance: SignedInstance::sign(&self.key, &session, (self.instance, 1)),
             your_instance: None,
             your_log: Reached {
                 seq: 0,
                 hash: Hash(session.0),
             },
             addresses: SignedAddresses::sign(&self.key, &session, at, Vec::new(), Hash([0; 32])),
+            challenge: [3; 32],
+            another: false,
         };
         let hello = PeerMessage::Hello(Box::new(hello));
         stage.say_on(self.to, self.control, hello.encode());

@@ -51,13 +51,15 @@ impl Voice {
         let at = (self.instance, 1);
         PeerMessage::Hello(Box::new(Hello {
             version,
-            instance: SignedInstance::sign(&self.key, &session, self.instance),
+            instance: SignedInstance::sign(&self.key, &session, (self.instance, 1)),
             your_instance: None,
             your_log: Reached {
                 seq: 0,
                 hash: Hash(session.0),
             },
             addresses: SignedAddresses::sign(&self.key, &session, at, Vec::new(), Hash([0; 32])),
+            challenge: [3; 32],
+            another: false,
         }))
     }
 
