@@ -1,5 +1,6 @@
 //! People and fate: does what the scenario says, as often as it says, by the world's dice.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -210,10 +211,10 @@ impl Operator {
         let ahead = world.draw(2) == 0;
         let by = i64::try_from(world.draw(self.deeds.clock_s) * 1000).unwrap_or(0);
         let until = later(world, 20);
-        if !self.wrong.contains_key(&victim) {
+        if let Entry::Vacant(place) = self.wrong.entry(victim) {
             let wrong = if ahead { right + by } else { right - by };
             world.set_clock(victim, wrong);
-            self.wrong.insert(victim, (until, right));
+            place.insert((until, right));
         }
     }
 

@@ -592,18 +592,7 @@ impl Engine {
                     .sync
                     .vector(peer, vector, now, &member.replica, &mut out);
             }
-            PeerMessage::Want(wanted) => {
-                let entries = member.sync.want(peer, &wanted, now, &member.replica);
-                let me = member.me();
-                let about_me = wanted.iter().any(|(author, _)| *author == me);
-                if about_me && entries.is_some() {
-                    let end = member.replica.offered(&me).seq;
-                    member.replica.show(end, &mut context.out.persist);
-                }
-                if let Some(entries) = entries {
-                    self.tell_on(conn, &entries, context);
-                }
-            }
+            PeerMessage::Want(wanted) => self.give_entries((peer, conn), &wanted, context),
             PeerMessage::Entries { packed, .. } => self.take_entries(peer, &packed, context),
             PeerMessage::WantBodies(wanted) => self.give_bodies((peer, conn), &wanted, context),
             PeerMessage::Bodies(bodies) => self.take_bodies(bodies, context),
@@ -627,6 +616,28 @@ impl Engine {
             PeerMessage::Hello(_) => {}
         }
         self.synced(out, context);
+    }
+
+    /// Gives a neighbour entries. What it is given of the own log is known to others from then on.
+    fn give_entries(
+        &mut self,
+        (peer, conn): (MemberId, ConnId),
+        wanted: &[(MemberId, u64)],
+        context: &mut Context<'_>,
+    ) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        let now = context.now.mono;
+        let Some(entries) = member.sync.want(peer, wanted, now, &member.replica) else {
+            return;
+        };
+        let me = member.me();
+        if wanted.iter().any(|(author, _)| *author == me) {
+            let end = member.replica.offered(&me).seq;
+            member.replica.show(end, &mut context.out.persist);
+        }
+        self.tell_on(conn, &entries, context);
     }
 
     pub(in crate::engine) fn tell_on(

@@ -1236,7 +1236,13 @@ mod tests {
                 request,
                 result,
             } => Some(request) == asked && result.is_ok(),
-            _ => false,
+            Fact::Handled { .. }
+            | Fact::Replied { .. }
+            | Fact::Took { .. }
+            | Fact::Published { .. }
+            | Fact::Started { .. }
+            | Fact::Crashed { .. }
+            | Fact::Stopped { .. } => false,
         })
     }
 
