@@ -126,14 +126,16 @@ fn a_folder_that_runs_twice_writes_nothing_until_one_of_the_two_has_ended() {
         eventually("it stops writing", GOES_ON, || {
             let ran = one.run(&["chat", "x"]);
             let refused = ran.err.contains("error[second-instance]") && ran.code == 8;
-            refused.then_some(()).ok_or(format!("{ran:?}"))
+            refused.then_some(()).ok_or_else(|| format!("{ran:?}"))
         });
         assert!(notices(one).contains("another program"));
     }
     bob.is_killed();
     eventually("the other goes on", GOES_ON, || {
         let ran = twin.run(&["chat", "alone again"]);
-        (ran.code == 0).then_some(()).ok_or(format!("{ran:?}"))
+        (ran.code == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{ran:?}"))
     });
     ada.hears("alone again");
     ada.says("to the twin");
@@ -146,7 +148,7 @@ fn a_folder_that_runs_twice_writes_nothing_until_one_of_the_two_has_ended() {
     }
     eventually("both agree", GOES_ON, || {
         let (a, b) = (texts(&ada), texts(&twin));
-        (a == b).then_some(()).ok_or(format!("{a:?} {b:?}"))
+        (a == b).then_some(()).ok_or_else(|| format!("{a:?} {b:?}"))
     });
     assert!(!notices(&ada).contains("two histories"));
 }
