@@ -408,7 +408,8 @@ mod tests {
         assert!(shown(&view, 40).contains("disk full"));
         view.unsaved = Some(CommandError::new(Code::StoreFailed, "fsync failed"));
 
-        assert!(shown(&view, 160).contains("nothing is saved until restart"));
+        let wide = shown(&view, 160);
+        assert!(wide.contains("nothing is saved") && wide.contains("until restart"));
         assert!(shown(&view, 40).contains("not saved"));
     }
 
