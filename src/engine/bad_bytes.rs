@@ -17,6 +17,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mutation::{Chance, cuts, lengths, mutated};
 
+use crate::engine::identity::MemberKey;
+use crate::engine::ids::{Hash, SessionId};
+use crate::engine::message::{Hello, PeerMessage, Reached, SignedAddresses, SignedInstance};
+
 /// Mutations by chance of each format.
 const MUTATIONS: usize = 10_000;
 /// Memory that reading may take for each byte read: lists of larger records, and the copy that proves canonical form.
@@ -97,6 +101,23 @@ impl<T> Trial<'_, T> {
             );
         }
     }
+}
+
+/// What a voice says first: a start of a member's program, of whatever version.
+fn hello(version: u16, key: &MemberKey, session: &SessionId, instance: u64) -> PeerMessage {
+    let at = (instance, 1);
+    PeerMessage::Hello(Box::new(Hello {
+        version,
+        instance: SignedInstance::sign(key, session, at),
+        your_instance: None,
+        your_log: Reached {
+            seq: 0,
+            hash: Hash(session.0),
+        },
+        addresses: SignedAddresses::sign(key, session, at, Vec::new(), Hash([0; 32])),
+        challenge: [3; 32],
+        another: false,
+    }))
 }
 
 fn as_it_is(_: &mut Chance, bytes: Vec<u8>) -> Vec<u8> {

@@ -10,19 +10,17 @@ use tracing::{Event as Line, Level, Metadata, Subscriber, span};
 
 use super::formats::{resigned_envelope, resigned_presence, resigned_statement};
 use super::mutation::{Chance, mutated};
-use super::{MUTATIONS, heap};
+use super::{MUTATIONS, heap, hello};
 use crate::engine::capability::Role;
 use crate::engine::command::{Command, ControlCommand, InputSource};
 use crate::engine::entropy::Entropy;
 use crate::engine::envelope::{EnvelopeBody, PresenceMessage, PresencePlace, SealedEnvelope};
 use crate::engine::event::{ConnId, Event, GossipId, Lane, NetEvent, StreamId};
 use crate::engine::identity::{Domain, MemberKey};
-use crate::engine::ids::{Hash, MemberId, TerminalId};
+use crate::engine::ids::{MemberId, TerminalId};
 use crate::engine::limits::{ATTACH_RETRY, PROTOCOL_VERSION};
 use crate::engine::log::{Entry, LogWriter, NewEnvelope};
-use crate::engine::message::{
-    Hello, PassedPresence, PeerMessage, Reached, SignedAddresses, SignedInstance, pack, tests,
-};
+use crate::engine::message::{PassedPresence, PeerMessage, pack, tests};
 use crate::engine::stage::{Sent, Stage};
 use crate::engine::terminal::frame::ScreenUpdate;
 use crate::engine::terminal::tree::ToChild;
@@ -287,20 +285,7 @@ impl Liar {
         self.control = stage.open_on(self.to, self.conn, Lane::Control);
         (self.input, self.screen) = (None, None);
         let session = stage.member(self.to).replica.session();
-        let at = (self.instance, 1);
-        let hello = Hello {
-            version: PROTOCOL_VERSION,
-            instance: SignedInstance::sign(&self.key, &session, (self.instance, 1)),
-            your_instance: None,
-            your_log: Reached {
-                seq: 0,
-                hash: Hash(session.0),
-            },
-            addresses: SignedAddresses::sign(&self.key, &session, at, Vec::new(), Hash([0; 32])),
-            challenge: [3; 32],
-            another: false,
-        };
-        let hello = PeerMessage::Hello(Box::new(hello));
+        let hello = hello(PROTOCOL_VERSION, &self.key, &session, self.instance);
         stage.say_on(self.to, self.control, hello.encode());
         assert!(stage.stands(self.conn), "the greeting is good");
     }

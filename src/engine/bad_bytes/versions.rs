@@ -4,10 +4,9 @@ use crate::engine::capability::Role;
 use crate::engine::envelope::EnvelopeError;
 use crate::engine::event::{ConnId, Event, GossipId, Lane, NetEvent, StreamId};
 use crate::engine::identity::{Domain, MemberKey};
-use crate::engine::ids::Hash;
 use crate::engine::limits::PROTOCOL_VERSION;
 use crate::engine::log::{Entry, LogError};
-use crate::engine::message::{Hello, PeerMessage, Reached, SignedAddresses, SignedInstance, pack};
+use crate::engine::message::{PeerMessage, pack};
 use crate::engine::stage::Stage;
 use crate::engine::statement::StatementError;
 
@@ -48,19 +47,7 @@ impl Voice {
 
     fn hello(&mut self, version: u16) -> PeerMessage {
         let session = self.stage.member(HERE).replica.session();
-        let at = (self.instance, 1);
-        PeerMessage::Hello(Box::new(Hello {
-            version,
-            instance: SignedInstance::sign(&self.key, &session, (self.instance, 1)),
-            your_instance: None,
-            your_log: Reached {
-                seq: 0,
-                hash: Hash(session.0),
-            },
-            addresses: SignedAddresses::sign(&self.key, &session, at, Vec::new(), Hash([0; 32])),
-            challenge: [3; 32],
-            another: false,
-        }))
+        super::hello(version, &self.key, &session, self.instance)
     }
 
     fn says(&mut self, bytes: Vec<u8>) {
