@@ -476,7 +476,7 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
-        let held = member.own.holds();
+        let held = member.own.holds() || member.replica.frozen().is_some();
         if held || (!member.replica.is_held() && !member.replica.has_unsaid()) {
             member.replica.hold(held);
             return;
@@ -545,7 +545,8 @@ mod tests {
 
     use super::*;
     use crate::engine::capability::Role;
-    use crate::engine::command::{Ask, Command, Reply, SessionPatch};
+    use crate::engine::command::{Ask, Command, CommandError, Reply, SessionPatch};
+    use crate::engine::event::Event;
     use crate::engine::identity::MemberKey;
     use crate::engine::ids::Hash;
     use crate::engine::stage::Stage;
@@ -756,6 +757,29 @@ mod tests {
             assert!(!stage.member(OWNER).replica.is_held());
         }
         assert!(stage.member(OWNER).replica.frontier().seq < 1_000);
+        agree(&mut stage, &[OWNER, GUEST, WITNESS]);
+    }
+
+    #[test]
+    fn what_was_held_back_and_then_not_saved_is_told_only_once_it_is_saved() {
+        let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
+        let me = stage.id(OWNER);
+        let reached = Reached {
+            seq: 1_000_000,
+            hash: Hash([7; 32]),
+        };
+        stage.say(GUEST, OWNER, &PeerMessage::Vector(vec![(me, reached)]));
+        assert!(stage.member(OWNER).replica.is_held());
+
+        say(&mut stage, OWNER, "not saved yet").unwrap();
+        let error = CommandError::new(Code::DiskFull, "the disk is full");
+        stage.happen(OWNER, Event::CommitFailed { error });
+        stage.run(OWN_LOG_WAIT + Duration::from_secs(10));
+        assert_eq!(texts(&mut stage, WITNESS), [""; 0]);
+        stage.happen(OWNER, Event::CommittedAgain);
+        seconds(&mut stage, 5);
+
+        assert_eq!(texts(&mut stage, WITNESS), ["not saved yet"]);
         agree(&mut stage, &[OWNER, GUEST, WITNESS]);
     }
 

@@ -71,7 +71,7 @@ pub struct SaidAgain {
 impl Replica {
     /// Up to where a log is given to others.
     pub fn offered(&self, member: &MemberId) -> Frontier {
-        if *member != self.me() || !self.held {
+        if *member != self.me() || !self.is_held() {
             return self.logs.frontier(member);
         }
         let seq = self.shown;
@@ -99,9 +99,9 @@ impl Replica {
         self.held = held;
     }
 
-    /// Whether it is held back.
+    /// Whether it is held back. Nothing that is not saved is given to anybody either.
     pub fn is_held(&self) -> bool {
-        self.held
+        self.held || self.frozen.is_some()
     }
 
     /// Whether something is to be written again.
