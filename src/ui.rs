@@ -5,6 +5,7 @@
 //! chat, cells) is inert before it is shown, and the local terminal is put back as it was on every way out.
 
 mod app;
+mod bell;
 mod chat;
 mod edit;
 mod find;

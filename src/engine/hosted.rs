@@ -158,7 +158,6 @@ impl Engine {
             return;
         };
         let replies = hosted.emulator.take_replies();
-        let _ = hosted.emulator.take_bells();
         let pause = if hosted.server.is_behind() {
             FRAME_INTERVAL_BEHIND
         } else {
@@ -206,6 +205,9 @@ impl Engine {
         hosted.framed = now;
         if hosted.emulator.panicked() {
             tracing::warn!(terminal = %terminal.short(), "the emulator failed and was rebuilt");
+        }
+        if hosted.emulator.take_bells() > 0 {
+            hosted.screen.ring(now);
         }
         let raw = hosted.redactor.redact(hosted.emulator.snapshot());
         if !hosted.screen.advance(raw) {
@@ -744,14 +746,16 @@ fn no_member() -> CommandError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::engine::capability::Role;
     use crate::engine::control::{FromHost, ToHost};
-    use crate::engine::event::Lane;
+    use crate::engine::event::{Event, Lane};
     use crate::engine::limits::{CONTROL_PROMPT_S, CONTROL_QUESTIONS_PER_MINUTE_MAX};
     use crate::engine::stage::Stage;
+    use crate::pty::echo::Glass;
 
     const HOST: usize = 0;
     const GUEST: usize = 1;
@@ -869,6 +873,41 @@ mod tests {
 
         assert_eq!(requests(&stage.take_events(HOST)), 1);
         assert_eq!(voice.prompts(&mut stage), 1);
+    }
+
+    fn rung(stage: &mut Stage, node: usize, terminal: TerminalId) -> (u64, u32) {
+        let screen = stage.screen(node, terminal).unwrap();
+        (screen.version, screen.bells)
+    }
+
+    #[test]
+    fn of_a_flood_of_bells_one_a_second_reaches_the_viewers_and_makes_a_version() {
+        let glass = |cols, rows| Box::new(Glass::new(cols, rows)) as Box<dyn Emulator>;
+        let mut stage = Stage::with_emulators(&[Role::Viewer], Arc::new(glass));
+        let terminal = stage.open_terminal(HOST);
+        stage.run(Duration::from_secs(2));
+        let (version, bells) = rung(&mut stage, GUEST, terminal);
+        assert_eq!(bells, 0);
+
+        for _ in 0..1_000 {
+            let event = PtyEvent::Output(b"\x07".to_vec());
+            stage.happen(HOST, Event::Pty { terminal, event });
+            stage.run(Duration::from_millis(3));
+        }
+        let heard = rung(&mut stage, GUEST, terminal);
+        stage.run(Duration::from_secs(5));
+
+        let at_0_1_2_and_3_s = (version + 4, 4);
+        assert_eq!(heard, at_0_1_2_and_3_s);
+        assert_eq!(
+            rung(&mut stage, GUEST, terminal),
+            heard,
+            "nothing comes late"
+        );
+        let event = PtyEvent::Output(b"\x07".to_vec());
+        stage.happen(HOST, Event::Pty { terminal, event });
+        stage.run(Duration::from_millis(100));
+        assert_eq!(rung(&mut stage, GUEST, terminal), (version + 5, 5));
     }
 
     mod turns {

@@ -118,6 +118,8 @@ pub const SCREEN_CHILDREN_MAX: usize = 8;
 pub const FRAME_INTERVAL: Duration = ms(8);
 /// Pause between frames while a child is behind.
 pub const FRAME_INTERVAL_BEHIND: Duration = ms(33);
+/// A shell's bells are heard at most once in this time, however many it rings.
+pub const BELL_INTERVAL: Duration = ms(1_000);
 /// Updates under way to a child.
 pub const SCREEN_UNACKED_MAX: usize = 8;
 /// Bytes of updates under way to a child, beside the first.
@@ -597,6 +599,8 @@ const _: () = assert!(SCREEN_CELLS_MAX * (CELL_CLUSTER_BYTES_MAX + 20) <= FRAME_
 const _: () = assert!(FRAME_BYTES_MAX < SCREEN_MESSAGE_BYTES_MAX);
 const _: () = assert!(FRAME_INTERVAL.as_millis() < FRAME_INTERVAL_BEHIND.as_millis());
 const _: () = assert!(FRAME_INTERVAL_BEHIND.as_millis() < EMULATOR_SYNC.as_millis());
+// Bells never set the pace of pictures.
+const _: () = assert!(FRAME_INTERVAL_BEHIND.as_millis() < BELL_INTERVAL.as_millis());
 const _: () = assert!(EMULATOR_SYNC.as_millis() < PICTURE_STALE.as_millis());
 const _: () = assert!(ATTACH_RETRY.as_millis() < PICTURE_STALE.as_millis());
 const _: () = assert!(SCREEN_COLS_MAX as u64 == DOCUMENT_TERMINAL_COLS_MAX);

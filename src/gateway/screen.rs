@@ -323,6 +323,7 @@ mod tests {
             cursor: Cursor::default(),
             modes: Modes::default(),
             title: String::new(),
+            bells: 0,
             stamps: Stamps::default(),
         }
     }

@@ -13,6 +13,7 @@ use crate::engine::terminal::input::encode_paste;
 use crate::engine::terminal::screen::{Modes, Screen};
 use crate::engine::time::{Mono, Now};
 use crate::engine::view::{ConnectionView, Phase, SessionEvent, TerminalView, View, What};
+use crate::ui::bell::Bell;
 use crate::ui::chat::{Chat, Said};
 use crate::ui::help::{Help, Reader};
 use crate::ui::keys::Key;
@@ -107,6 +108,7 @@ pub(super) struct App {
     /// The pane is open, but the keys go to the shell.
     aside: bool,
     intake: Intake,
+    bell: Bell,
     toast: Option<Toast>,
     messages_seen: u64,
     notice_seen: u64,
@@ -146,6 +148,7 @@ impl App {
             pane: None,
             aside: false,
             intake: Intake::new(options.prefix),
+            bell: Bell::default(),
             toast: None,
             messages_seen: view.messages_total,
             notice_seen: 0,
@@ -258,6 +261,13 @@ impl App {
         })]
     }
 
+    /// Whether the local terminal rings with the picture of the terminal's screen that it is given now.
+    pub(super) fn rings(&mut self, view: &View, screen: Option<&Screen>, now: Now) -> bool {
+        let shown = self.terminal(view).map(|terminal| terminal.id);
+        let rung = shown.zip(screen.map(|screen| screen.bells));
+        self.bell.rings(rung, now.mono)
+    }
+
     /// Takes an event: what of it a person wants to know is said in the status row.
     pub(super) fn happened(&mut self, event: &SessionEvent, view: &View, now: Now) {
         if let What::ControlRefused { code, message, .. } = &event.what {
@@ -306,6 +316,7 @@ impl App {
             self.resize_due,
             self.held_until,
             leaving,
+            self.bell.deadline(),
             self.chat.is_wanting().then_some(now.mono),
             self.clock_due(view, now),
         ]
@@ -348,6 +359,7 @@ impl App {
             self.resize_due = None;
             actions.extend(self.resize(view));
         }
+        self.bell.due(now.mono);
         let older = self.chat.ask(view);
         actions.extend(older.map(|command| Action::Ask(command, Purpose::Older)));
         if let Some((end, _)) = self

@@ -163,6 +163,7 @@ impl Canvas {
             }),
             modes,
             title: String::new(),
+            bells: 0,
             stamps: Stamps::default(),
         }
     }

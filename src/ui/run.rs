@@ -39,6 +39,9 @@ const ASKED_MAX: usize = 128;
 /// The node gets so long to hear that the person is no longer attached.
 const FAREWELL: Duration = Duration::from_millis(200);
 
+/// Makes a terminal ring.
+const BEL: u8 = 0x07;
+
 /// A window whose size cannot be read.
 const USUAL_WINDOW: Size = Size { cols: 80, rows: 24 };
 
@@ -181,10 +184,12 @@ impl Running {
         self.tty.write_now();
         if self.tty.is_idle() {
             let screen = self.screen.clone();
-            let picture = self
-                .app
-                .picture(&self.view, cells(screen.as_ref()), self.clock.now());
-            let bytes = self.brush.paint(picture);
+            let (screen, now) = (cells(screen.as_ref()), self.clock.now());
+            let picture = self.app.picture(&self.view, screen, now);
+            let mut bytes = self.brush.paint(picture);
+            if self.app.rings(&self.view, screen, now) {
+                bytes.push(BEL);
+            }
             self.tty.queue(&bytes);
             self.tty.write_now();
         }

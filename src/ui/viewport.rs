@@ -277,6 +277,7 @@ pub(super) mod tests {
             },
             modes: Modes::default(),
             title: String::new(),
+            bells: 0,
             stamps: Stamps::default(),
         }
     }

@@ -15,7 +15,7 @@ use crate::engine::epoch::EpochId;
 use crate::engine::identity::{AgreementKey, Domain, InviteKey, MemberKey, Signature, hash};
 use crate::engine::ids::{DocumentId, Hash, MemberId, SessionId, TerminalId};
 use crate::engine::limits::{
-    ADMISSION_MESSAGE_BYTES_MAX, ENTRY_BYTES_MIN, FETCH_BYTES_MAX, FRAME_BYTES_MAX,
+    ADMISSION_MESSAGE_BYTES_MAX, BELL_INTERVAL, ENTRY_BYTES_MIN, FETCH_BYTES_MAX, FRAME_BYTES_MAX,
 };
 use crate::engine::log::Entry;
 use crate::engine::message::{PeerMessage, pack, tests as messages, unpack};
@@ -32,6 +32,7 @@ use crate::engine::terminal::screen::{Screen, ScreenHost};
 use crate::engine::terminal::tree::{ToChild, ToParent, Version};
 use crate::engine::terminals;
 use crate::engine::ticket::{Ticket, tests as tickets};
+use crate::engine::time::Mono;
 use crate::engine::viewed::check;
 
 const SESSION: SessionId = SessionId([5; 32]);
@@ -601,7 +602,8 @@ fn raw_screens() -> Vec<RawScreen> {
 fn screens() -> Vec<Redacted<Screen>> {
     let mut host = ScreenHost::new();
     let mut versions = Vec::new();
-    for raw in raw_screens() {
+    for (raw, second) in raw_screens().into_iter().zip(0_u32..) {
+        host.ring(Mono(0) + BELL_INTERVAL * second);
         host.advance(Redactor::none().redact(raw));
         versions.extend(host.current().cloned());
     }

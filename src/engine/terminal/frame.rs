@@ -72,6 +72,7 @@ pub struct Frame {
     cursor: Cursor,
     modes: Option<(u64, Modes)>,
     title: Option<(u64, String)>,
+    bells: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,6 +179,7 @@ impl Frame {
             cursor: screen.cursor,
             modes: (modes > base).then_some((modes, screen.modes)),
             title: (title > base).then(|| (title, screen.title.clone())),
+            bells: screen.bells,
         }
     }
 
@@ -320,6 +322,7 @@ impl Frame {
             epoch,
             version,
             cursor,
+            bells,
             ..
         } = *self;
         if cursor.x >= cols || usize::from(cursor.y) >= rows.len() {
@@ -335,6 +338,7 @@ impl Frame {
             cursor,
             modes,
             title,
+            bells,
             stamps,
         })
     }
@@ -514,6 +518,7 @@ struct Wire {
     cursor: Cursor,
     modes: Option<(u64, Modes)>,
     title: Option<(u64, String)>,
+    bells: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -604,6 +609,7 @@ impl Wire {
                 .title
                 .as_ref()
                 .map(|(stamp, title)| (age(*stamp), title.clone())),
+            bells: frame.bells,
         }
     }
 
@@ -647,6 +653,7 @@ impl Wire {
                 .title
                 .map(|(age, title)| read_title(stamp(age)?, title))
                 .transpose()?,
+            bells: self.bells,
         })
     }
 }
@@ -1024,11 +1031,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::limits::BELL_INTERVAL;
     use crate::engine::terminal::cell::{Attrs, Color, Underline};
     use crate::engine::terminal::emulator::{RawRow, RawScreen};
     use crate::engine::terminal::redaction::Redactor;
     use crate::engine::terminal::screen::tests::{picture, raw_row};
     use crate::engine::terminal::screen::{CursorShape, ScreenHost};
+    use crate::engine::time::Mono;
 
     type Version = Redacted<Screen>;
 
@@ -1080,6 +1089,40 @@ mod tests {
 
         assert!(frame.encode().len() <= 30, "{} bytes", frame.encode().len());
         assert_eq!(delivered(&frame, Some(&before)), after);
+    }
+
+    #[test]
+    fn a_bell_alone_takes_few_bytes_and_arrives_by_every_kind_of_frame() {
+        let mut host = ScreenHost::new();
+        let before = version(&mut host, picture(&["$ make", ""]));
+        host.ring(Mono(0));
+        let after = version(&mut host, picture(&["$ make", ""]));
+
+        let step = Frame::step(&before, &after).unwrap();
+
+        assert!(step.encode().len() <= 20, "{} bytes", step.encode().len());
+        let whole = Frame::between(None, &after).unwrap();
+        for (frame, held) in [
+            (step, Some(&before)),
+            (since(&before, &after), Some(&before)),
+            (whole, None),
+        ] {
+            let got = delivered(&frame, held);
+            assert_eq!((got.bells, got.digest()), (1, after.digest()));
+        }
+    }
+
+    #[test]
+    fn a_bell_that_the_host_did_not_ring_does_not_bear_its_word() {
+        let screen = version(&mut ScreenHost::new(), picture(&["a", "b"]));
+        let (session, terminal) = (SessionId([1; 32]), TerminalId([2; 16]));
+        let stamp = ScreenStamp::of(session, terminal, Hash([3; 32]), &screen);
+        let mut forged = Frame::between(None, &screen).unwrap();
+        forged.bells = 1;
+
+        let got = delivered(&forged, None);
+
+        assert!(stamp.is_of(&screen) && !stamp.is_of(&got));
     }
 
     #[test]
@@ -1152,6 +1195,7 @@ mod tests {
             modes: Modes,
             title: String,
         },
+        Ring,
         Reset,
     }
 
@@ -1206,6 +1250,7 @@ mod tests {
                 } => {
                     (raw.cursor, raw.modes, raw.title) = (cursor, modes, title);
                 }
+                Self::Ring => {}
                 Self::Reset => raw.generation += 1,
             }
         }
@@ -1279,6 +1324,7 @@ mod tests {
             1 => (10_u16..40, 2_usize..30).prop_map(|(cols, rows)| Edit::Resize { cols, rows }),
             1 => (cursor, modes, "[a-z\u{1b}é]{0,12}")
                 .prop_map(|(cursor, modes, title)| Edit::Look { cursor, modes, title }),
+            2 => Just(Edit::Ring),
             1 => Just(Edit::Reset),
         ]
     }
@@ -1287,7 +1333,10 @@ mod tests {
         let mut raw = picture(&["one", "two", "three", "four", "five", "six"]);
         let mut host = ScreenHost::new();
         let mut versions = vec![version(&mut host, raw.clone())];
-        for edit in edits {
+        for (edit, second) in edits.into_iter().zip(1_u32..) {
+            if matches!(edit, Edit::Ring) {
+                host.ring(Mono(0) + BELL_INTERVAL * second);
+            }
             edit.make(&mut raw);
             if host.advance(Redactor::none().redact(raw.clone())) {
                 versions.push(host.current().unwrap().clone());
@@ -1372,7 +1421,11 @@ mod tests {
         let big = picture(&big.iter().map(String::as_str).collect::<Vec<_>>());
         let big = version(&mut ScreenHost::new(), big);
         for screen in [screen, big] {
-            let bytes = Frame::between(None, &screen).unwrap().encode();
+            let frame = Frame {
+                bells: u32::MAX,
+                ..Frame::between(None, &screen).unwrap()
+            };
+            let bytes = frame.encode();
 
             for length in 0..bytes.len() {
                 assert!(

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::ids::Hash;
 use crate::engine::limits::{
-    SCREEN_COLS_MAX, SCREEN_COLS_MIN, SCREEN_ROWS_MAX, SCREEN_ROWS_MIN, SCREEN_TITLE_BYTES_MAX,
+    BELL_INTERVAL, SCREEN_COLS_MAX, SCREEN_COLS_MIN, SCREEN_ROWS_MAX, SCREEN_ROWS_MIN,
+    SCREEN_TITLE_BYTES_MAX,
 };
 use crate::engine::terminal::cell::{Cell, Line, clean_cells, inert_text};
 use crate::engine::terminal::emulator::{RawRow, RawScreen};
 use crate::engine::terminal::redaction::Redacted;
+use crate::engine::time::Mono;
 
 /// A row of one terminal: never used again within an epoch.
 #[derive(
@@ -164,6 +166,8 @@ pub struct Screen {
     pub modes: Modes,
     /// The window title, inert, or nothing.
     pub title: String,
+    /// Grows by one, and around, with each bell of the shell that is to be heard. Who sees it change rings.
+    pub bells: u32,
     /// When what last changed.
     pub stamps: Stamps,
 }
@@ -183,6 +187,7 @@ impl Screen {
         hasher.update(&self.height().to_le_bytes());
         hasher.update(&cursor_bytes(self.cursor));
         hasher.update(&self.modes.0.to_le_bytes());
+        hasher.update(&self.bells.to_le_bytes());
         for stamp in [self.stamps.order, self.stamps.modes, self.stamps.title] {
             hasher.update(&stamp.to_le_bytes());
         }
@@ -235,6 +240,8 @@ pub struct ScreenHost {
     previous: Option<Redacted<Screen>>,
     generation: u32,
     next_row: u64,
+    bells: u32,
+    rung: Option<Mono>,
 }
 
 impl ScreenHost {
@@ -253,15 +260,24 @@ impl ScreenHost {
         self.previous.as_ref()
     }
 
+    /// The shell has rung, once or often: the next version says so, if no bell was counted within [`BELL_INTERVAL`].
+    /// A bell within that time is never heard: somebody who listens has been called a moment ago.
+    pub fn ring(&mut self, now: Mono) {
+        if self.rung.is_none_or(|rung| rung + BELL_INTERVAL <= now) {
+            self.rung = Some(now);
+            self.bells = self.bells.wrapping_add(1);
+        }
+    }
+
     /// Takes the next picture and says whether it makes a new version.
     pub fn advance(&mut self, raw: Redacted<RawScreen>) -> bool {
         let next = match self.current.as_deref() {
             Some(last) if self.generation == raw.generation && same_size(last, &raw) => {
-                next_version(last, raw, &mut self.next_row)
+                next_version(last, raw, self.bells, &mut self.next_row)
             }
             last => {
                 self.generation = raw.generation;
-                Some(new_epoch(last, raw, &mut self.next_row))
+                Some(new_epoch(last, raw, self.bells, &mut self.next_row))
             }
         };
         let Some(next) = next else { return false };
@@ -281,6 +297,7 @@ fn size_of_raw(raw: &RawScreen) -> (u16, u16) {
 fn new_epoch(
     last: Option<&Screen>,
     raw: Redacted<RawScreen>,
+    bells: u32,
     next_row: &mut u64,
 ) -> Redacted<Screen> {
     let epoch = last.map_or(1, |last| last.epoch.saturating_add(1));
@@ -307,6 +324,7 @@ fn new_epoch(
             cursor: clamp_cursor(raw.cursor, cols, height),
             modes: raw.modes,
             title: inert_text(&raw.title, SCREEN_TITLE_BYTES_MAX),
+            bells,
             stamps: Stamps {
                 order: version,
                 modes: version,
@@ -320,6 +338,7 @@ fn new_epoch(
 fn next_version(
     last: &Screen,
     raw: Redacted<RawScreen>,
+    bells: u32,
     next_row: &mut u64,
 ) -> Option<Redacted<Screen>> {
     let cursor = clamp_cursor(raw.cursor, last.cols, last.height());
@@ -331,7 +350,8 @@ fn next_version(
         .iter()
         .zip(lines.iter())
         .all(|(row, line)| Arc::ptr_eq(&row.line, line));
-    if same_lines && cursor == last.cursor && modes == last.modes && title == last.title {
+    let same_look = cursor == last.cursor && modes == last.modes && title == last.title;
+    if same_lines && same_look && bells == last.bells {
         return None;
     }
 
@@ -367,6 +387,7 @@ fn next_version(
             cursor,
             modes,
             title,
+            bells,
             stamps,
         }
     }))
@@ -760,6 +781,57 @@ pub(in crate::engine) mod tests {
     }
 
     #[test]
+    fn a_bell_alone_makes_a_version_and_no_bell_makes_none() {
+        let mut host = ScreenHost::new();
+        let same = picture(&["a", "b"]);
+        let before = show(&mut host, same.clone());
+
+        host.ring(Mono(1));
+        let rung = show(&mut host, same.clone());
+        let after = show(&mut host, same);
+
+        assert_eq!((before.version, before.bells), (1, 0));
+        assert_eq!((rung.version, rung.bells), (2, 1));
+        assert_eq!(rung.rows, before.rows);
+        assert_eq!(after, rung);
+    }
+
+    #[test]
+    fn bells_soon_after_one_that_was_counted_are_dropped() {
+        let mut host = ScreenHost::new();
+        let first = Mono(7);
+        let (soon, later) = (Mono((first + BELL_INTERVAL).0 - 1), first + BELL_INTERVAL);
+        let bells = |host: &mut ScreenHost, at: Mono| {
+            host.ring(at);
+            show(host, picture(&["a", "b"])).bells
+        };
+
+        assert_eq!(bells(&mut host, first), 1);
+        assert_eq!(bells(&mut host, soon), 1);
+        assert_eq!(
+            bells(&mut host, later),
+            2,
+            "counted from the one that was heard"
+        );
+    }
+
+    #[test]
+    fn bells_are_counted_on_from_epoch_to_epoch_and_around() {
+        let mut host = ScreenHost {
+            bells: u32::MAX,
+            ..ScreenHost::new()
+        };
+        assert_eq!(show(&mut host, picture(&["a", "b"])).bells, u32::MAX);
+
+        host.ring(Mono(0));
+        assert_eq!(show(&mut host, picture(&["a", "b"])).bells, 0);
+
+        host.ring(Mono(0) + BELL_INTERVAL);
+        let taller = show(&mut host, picture(&["a", "b", "c"]));
+        assert_eq!((taller.epoch, taller.bells), (2, 1));
+    }
+
+    #[test]
     fn the_digest_changes_with_every_field() {
         let mut host = ScreenHost::new();
         let screen = show(&mut host, picture(&["a", "b"]));
@@ -781,6 +853,7 @@ pub(in crate::engine) mod tests {
             changed(&|screen| screen.cursor.visible = false),
             changed(&|screen| screen.modes = Modes::FOCUS),
             changed(&|screen| screen.title = "t".into()),
+            changed(&|screen| screen.bells += 1),
             changed(&|screen| screen.stamps.order += 1),
             changed(&|screen| screen.stamps.modes += 1),
             changed(&|screen| screen.stamps.title += 1),
@@ -798,6 +871,6 @@ pub(in crate::engine) mod tests {
         ]
         .into();
 
-        assert_eq!(digests.len(), 20);
+        assert_eq!(digests.len(), 21);
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::engine::capability::Role;
 use crate::engine::command::Pointer;
 use crate::engine::ids::InviteId;
+use crate::engine::limits::BELL_INTERVAL;
 use crate::engine::time::Wall;
 use crate::engine::view::{ConnectionView, InviteView, Notice, Phase, What};
 use crate::ui::paint::Picture;
@@ -86,6 +87,12 @@ impl Person {
         self.app.picture(&self.view, Some(&self.screen), self.now)
     }
 
+    fn rings(&mut self) -> bool {
+        self.sees();
+        let screen = Some(&self.screen);
+        self.app.rings(&self.view, screen, self.now)
+    }
+
     fn rows(&mut self) -> Vec<String> {
         rows(&self.sees().canvas)
     }
@@ -121,6 +128,51 @@ fn control(command: ControlCommand) -> Command {
         terminal: TERMINAL,
         command,
     }
+}
+
+#[test]
+fn a_bell_of_the_shell_rings_every_window_once_and_none_for_what_was_before() {
+    for mut person in [Person::viewer(), Person::host()] {
+        person.screen.bells = 41;
+        assert!(!person.rings(), "rung before this window was there");
+
+        person.screen.bells = 42;
+        assert!(person.rings());
+        assert!(!person.rings());
+        person.types(b"\x1dc");
+        person.waits(Duration::from_secs(10));
+        assert!(!person.rings());
+    }
+}
+
+#[test]
+fn a_bell_soon_after_another_wakes_the_window_when_its_time_has_come() {
+    let mut anna = Person::viewer();
+    anna.rings();
+    anna.screen.bells = 1;
+    assert!(anna.rings());
+    let free = anna.now.mono + BELL_INTERVAL;
+
+    anna.waits(Duration::from_millis(900));
+    anna.screen.bells = 2;
+    assert!(!anna.rings());
+    assert_eq!(anna.app.deadline(&anna.view, anna.now), Some(free));
+    anna.waits(Duration::from_millis(100));
+    assert_eq!(anna.app.deadline(&anna.view, anna.now), None);
+    assert!(anna.rings());
+}
+
+#[test]
+fn a_terminal_that_comes_on_show_rings_nobody() {
+    let mut anna = Person::viewer();
+    anna.rings();
+    anna.screen.bells = 5;
+
+    anna.learns(|view| view.terminals[0].id = TerminalId([77; 16]));
+
+    assert!(!anna.rings());
+    anna.screen.bells = 6;
+    assert!(anna.rings());
 }
 
 #[test]
