@@ -238,7 +238,8 @@ fn hint(error: &clap::Error, text: &str) -> Option<String> {
     ];
     let first = |value: &ContextValue| match value {
         ContextValue::String(one) => Some(one.clone()),
-        ContextValue::Strings(several) => several.first().cloned(),
+        // The library puts the nearest last.
+        ContextValue::Strings(several) => several.last().cloned(),
         _ => None,
     };
     let near = kinds

@@ -499,7 +499,7 @@ impl Engine {
                     "until the next start"
                 };
                 let text = format!(
-                    "nothing more is saved, said or heard {until}: {error}; the terminal goes on"
+                    "{error}: nothing is saved, said or heard {until}; the terminal goes on"
                 );
                 member.replica.freeze(error);
                 member.notice(text, context);

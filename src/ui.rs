@@ -48,6 +48,8 @@ pub struct UiOptions {
     pub host: Option<TerminalId>,
     /// The hosted terminal keeps its size whatever the window has.
     pub fixed_size: bool,
+    /// The person has joined just now: what was said before is no news.
+    pub newcomer: bool,
     /// The key before a command of the program itself.
     pub prefix: Prefix,
     /// Lines that tell how others join: shown until the first one comes, then in the help.
@@ -69,6 +71,7 @@ impl Default for UiOptions {
         Self {
             host: None,
             fixed_size: false,
+            newcomer: false,
             prefix: Prefix::default(),
             share_block: None,
             colour: true,

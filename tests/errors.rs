@@ -496,6 +496,11 @@ fn a_verb_on_a_stopped_membership_names_resume() {
     }
     let other = ada.run(&["-s", "other", "who"]);
     other.is_refusal(3, "no-session");
+    assert!(
+        other.err.contains("no such session runs here"),
+        "{}",
+        other.err
+    );
     assert!(!other.err.contains("resume"), "{}", other.err);
 }
 
@@ -506,6 +511,8 @@ fn what_was_probably_meant_is_named() {
 
     for (words, hint) in [
         (&["jion", "x"][..], "did you mean `join`?"),
+        (&["sahre"], "did you mean `share`?"),
+        (&["lst"], "did you mean `list`?"),
         (&["share", "--titel", "x"], "did you mean `--title`?"),
         (&["share", "--control", "aut"], "did you mean `auto`?"),
         (

@@ -141,7 +141,7 @@ pub fn help(code: Code) -> &'static str {
             "ask the host to be ready for `collab-p2p approve`, then join again"
         }
         Code::PeerUnreachable => {
-            "check that the host runs and is on this network; --addr names an address"
+            "check that the host still shares and is on this network; --addr names an address"
         }
         Code::TimedOut => "try again, or wait longer with --timeout",
         Code::NotPermitted => "ask somebody with that right; `collab-p2p who` shows roles",
@@ -170,7 +170,7 @@ pub fn help(code: Code) -> &'static str {
             "end one of the two programs that use copies of this folder; the other goes on by itself"
         }
         Code::KeyForked => {
-            "`collab-p2p forget` this membership, then join again with your ticket, as a new member"
+            "join as a new member: `collab-p2p join --name NAME TICKET`, with a name not used here before"
         }
         Code::ConfigBroken => {
             "correct the file (`collab-p2p config path` names it), then try `collab-p2p config check`"

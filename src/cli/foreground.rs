@@ -41,6 +41,8 @@ pub(crate) struct Shown {
     pub(crate) host: Option<TerminalId>,
     /// Whether its size is fixed.
     pub(crate) fixed: bool,
+    /// Whether the person has joined just now.
+    pub(crate) newcomer: bool,
     /// How others join.
     pub(crate) block: Option<Vec<String>>,
 }
@@ -272,6 +274,7 @@ pub(crate) async fn attached(
     let options = UiOptions {
         host: shown.host,
         fixed_size: shown.fixed,
+        newcomer: shown.newcomer,
         prefix,
         share_block: shown.block,
         colour: context.output.colour,

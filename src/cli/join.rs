@@ -226,7 +226,11 @@ pub(crate) async fn stay(
         ready(context, &running);
         foreground::headless(context, &running.handle).await
     } else {
-        foreground::attached(context, running.handle.clone(), Shown::default()).await
+        let shown = Shown {
+            newcomer: !resumed,
+            ..Shown::default()
+        };
+        foreground::attached(context, running.handle.clone(), shown).await
     };
     let reason = foreground::finish(running, serving, &attached).await;
     match attached? {

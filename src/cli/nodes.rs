@@ -159,7 +159,9 @@ fn none(context: &Context) -> CliError {
     if let Some(member) = &global.member {
         keep_member(&mut stopped, member);
     }
-    let error = CliError::new(Code::NoSession, "no such session runs here");
+    let named = global.session.is_some() || global.member.is_some();
+    let such = if named { "such " } else { "" };
+    let error = CliError::new(Code::NoSession, format!("no {such}session runs here"));
     match stopped.first() {
         Some(info) => {
             let id: String = info.session.to_string().chars().take(10).collect();

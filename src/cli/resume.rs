@@ -74,13 +74,14 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
 fn membership(context: &Context, which: Option<&String>) -> Result<MemberInfo, CliError> {
     let member = context.global.member.as_ref();
     let mut fits = nodes::folders(context)?.list();
-    fits.retain(|info| !info.ended);
     if let Some(which) = which {
         nodes::keep_session(&mut fits, which);
     }
     if let Some(member) = member {
         nodes::keep_member(&mut fits, member);
     }
+    let only_ended = !fits.is_empty() && fits.iter().all(|info| info.ended);
+    fits.retain(|info| !info.ended);
     let named = wanted(which, member);
     let running = !fits.is_empty() && fits.iter().all(|info| info.running);
     fits.retain(|info| !info.running);
@@ -101,7 +102,8 @@ fn membership(context: &Context, which: Option<&String>) -> Result<MemberInfo, C
         .map(|named| format!(" as {named}"))
         .unwrap_or_default();
     fits.into_iter().next().ok_or_else(|| {
-        let message = format!("no membership here could be resumed{named}");
+        let why = if only_ended { ": it has ended" } else { "" };
+        let message = format!("no membership here could be resumed{named}{why}");
         CliError::new(Code::NoSession, message)
     })
 }

@@ -16,7 +16,7 @@ use crate::cli::{Context, ask, output};
 use crate::engine::NewSession;
 use crate::engine::address::Addr;
 use crate::engine::capability::Role;
-use crate::engine::command::{ControlMode, TerminalSpec};
+use crate::engine::command::{Ask, ControlMode, TerminalSpec};
 use crate::engine::effect::StopReason;
 use crate::engine::error::Code;
 use crate::node::{self, Running, ShareWith};
@@ -134,6 +134,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             copy(context, &command);
         }
         let shown = Shown {
+            newcomer: false,
             host: running.terminal,
             fixed: args.size.is_some(),
             block: Some(block.clone()),
@@ -460,7 +461,8 @@ fn block(
     command: &str,
 ) -> Vec<String> {
     let invite = running.invite.as_ref();
-    let role = invite.map_or("viewer", |invite| invite.role.name());
+    let role = invite.map_or(Role::Viewer, |invite| invite.role);
+    let ask = invite.map(|invite| invite.ask).unwrap_or_default();
     let until = match invite.and_then(|invite| invite.expires) {
         Some(until) => format!("until {}", output::minute(&output::time(until))),
         None => "without end".to_owned(),
@@ -470,7 +472,7 @@ fn block(
     let prefix: crate::ui::Prefix = prefix.unwrap_or_default();
     let mut lines = vec![
         format!("Sharing \"{title}\"."),
-        format!("Whoever has this line joins as {role}, {until}:"),
+        who_joins(ask, role, &until),
         String::new(),
         command.to_owned(),
         String::new(),
@@ -481,6 +483,21 @@ fn block(
         lines.push("The ticket carries no addresses: it works on this network only.".to_owned());
     }
     lines
+}
+
+/// What the line is good for.
+fn who_joins(ask: Ask, role: Role, until: &str) -> String {
+    let is_asked = match ask {
+        Ask::Auto => role != Role::Viewer,
+        Ask::Always => true,
+        Ask::Never => false,
+    };
+    let but = if is_asked {
+        " once you let them in"
+    } else {
+        ""
+    };
+    format!("Whoever has this line joins as {role}{but}, {until}:")
 }
 
 /// Puts a text into the clipboard by the terminal's own means (OSC 52).
@@ -504,6 +521,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn the_block_says_whether_somebody_must_let_newcomers_in() {
+        let said = |ask, role| who_joins(ask, role, "until noon");
+        assert_eq!(
+            said(Ask::Auto, Role::Viewer),
+            "Whoever has this line joins as viewer, until noon:"
+        );
+        assert_eq!(
+            said(Ask::Auto, Role::Editor),
+            "Whoever has this line joins as editor once you let them in, until noon:"
+        );
+        assert!(said(Ask::Always, Role::Viewer).contains("let them in"));
+        assert!(!said(Ask::Never, Role::Editor).contains("let them in"));
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(folder).unwrap();

@@ -43,6 +43,9 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// A card that names somebody whom it did not name before is answered only after this time: it must be read.
 const UNSETTLED: Duration = Duration::from_millis(700);
 
+/// So long a newcomer who has what was said before may still be told of it, event by event.
+const SETTLES_IN: Duration = Duration::from_secs(1);
+
 /// What the world should do.
 #[derive(Debug, PartialEq)]
 pub(super) enum Action {
@@ -124,6 +127,8 @@ pub(super) struct App {
     offered: Option<MemberId>,
     /// A newcomer gets what was said before; until it has all of that, no message is new.
     is_new_here: bool,
+    /// When it was first seen to have that.
+    had_all: Option<Mono>,
     /// Until then the card has just begun to speak of whom it names.
     unsettled_until: Mono,
 }
@@ -160,7 +165,8 @@ impl App {
             held_until: None,
             leaving: None,
             offered: None,
-            is_new_here: matches!(view.phase, Phase::Joining { .. }),
+            is_new_here: options.newcomer || matches!(view.phase, Phase::Joining { .. }),
+            had_all: None,
             unsettled_until: Mono::default(),
         }
     }
@@ -228,11 +234,9 @@ impl App {
         if view.participants.iter().any(|one| !one.me) {
             self.block_shown = false;
         }
+        self.settles_in(view, now);
         if self.pane == Some(Pane::Chat) || self.is_new_here {
             self.messages_seen = view.messages_total;
-        }
-        if view.connection == ConnectionView::Live {
-            self.is_new_here = false;
         }
         self.chat.follow(view);
         if let Some(notice) = view
@@ -268,11 +272,30 @@ impl App {
         self.bell.rings(rung, now.mono)
     }
 
+    /// A newcomer is one until it has what was said before; the events of that may be behind the view.
+    fn settles_in(&mut self, view: &View, now: Now) {
+        if self.had_all.is_some_and(|at| now.mono >= at + SETTLES_IN) {
+            self.is_new_here = false;
+        }
+        let has_all = matches!(view.phase, Phase::Member { synced: true });
+        if has_all && view.connection == ConnectionView::Live {
+            self.had_all.get_or_insert(now.mono);
+        }
+    }
+
     /// Takes an event: what of it a person wants to know is said in the status row.
     pub(super) fn happened(&mut self, event: &SessionEvent, view: &View, now: Now) {
         if let What::ControlRefused { code, message, .. } = &event.what {
             let error = CommandError::new(*code, message.as_str());
             return self.keys_refused(&error, view, now);
+        }
+        if matches!(event.what, What::SyncCompleted { .. }) {
+            self.is_new_here = false;
+        }
+        if matches!(&event.what, What::MessagePosted { message } if message.from == view.me) {
+            // Said in another window.
+            let seen = self.messages_seen.saturating_add(1);
+            self.messages_seen = seen.min(view.messages_total);
         }
         let chat_read = self.pane == Some(Pane::Chat) || self.is_new_here;
         if let Some(news) = news::of(event, view, chat_read) {

@@ -173,7 +173,9 @@ impl People {
 const ENTRY_ROWS: u16 = 2;
 
 fn hints(view: &View, terminal: Option<&TerminalView>) -> &'static str {
-    if !view.approvals.is_empty() {
+    if view.approvals.len() > 1 {
+        " ↑ ↓ · a lets in · d refuses · Esc closes "
+    } else if !view.approvals.is_empty() {
         " a lets in · d refuses · Esc closes "
     } else if terminal.is_some_and(|terminal| terminal.mine) {
         " g gives control · d refuses · Esc closes "

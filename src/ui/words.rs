@@ -123,9 +123,11 @@ pub(super) fn presenter(view: &View, terminal: &TerminalView) -> Vec<String> {
     }
 }
 
-/// Whether nobody hears the terminal's host any more, so that its picture stands still.
+/// Whether nobody hears the terminal's host any more, so that its picture stands still. A host to whom a connection
+/// has just come up, and who has never been heard, is not away.
 pub(super) fn is_away(view: &View, terminal: &TerminalView) -> bool {
-    let gone = |one: &ParticipantView| one.status == Status::Gone;
+    let comes = |one: &ParticipantView| one.path.is_some() && one.last_active.is_none();
+    let gone = |one: &ParticipantView| one.status == Status::Gone && !comes(one);
     !terminal.mine && terminal.open && participant(view, &terminal.host).is_some_and(gone)
 }
 

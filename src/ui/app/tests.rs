@@ -77,6 +77,15 @@ impl Person {
         self.app.viewed(&self.view, self.now);
     }
 
+    fn hears(&mut self, what: What) {
+        let event = SessionEvent {
+            time: self.now.wall,
+            actor: None,
+            what,
+        };
+        self.app.happened(&event, &self.view, self.now);
+    }
+
     fn refused(&mut self, code: Code, why: &str) {
         let refusal = Err(CommandError::new(code, why));
         self.app
@@ -331,8 +340,52 @@ fn what_was_said_before_somebody_joined_is_no_news() {
     );
 
     viewer.learns(|view| view.connection = ConnectionView::Live);
+    viewer.waits(SETTLES_IN);
     viewer.learns(|view| view.messages_total = 8);
     assert!(viewer.status().contains("1 new"), "{}", viewer.status());
+}
+
+#[test]
+fn a_newcomer_who_is_connected_before_the_chat_comes_is_told_of_no_old_message() {
+    let mut view = sample::view();
+    view.phase = Phase::Member { synced: false };
+    view.connection = ConnectionView::Live;
+    let mut viewer = Person::with(
+        view,
+        UiOptions {
+            newcomer: true,
+            ..UiOptions::default()
+        },
+    );
+    viewer.learns(|view| view.messages_total = 7);
+    viewer.hears(said_by(2));
+    assert!(!viewer.status().contains("bob:"), "{}", viewer.status());
+    viewer.hears(What::SyncCompleted {
+        peer: sample::member(2),
+    });
+    viewer.learns(|view| view.phase = Phase::Member { synced: true });
+    assert!(!viewer.status().contains("new"), "{}", viewer.status());
+
+    viewer.learns(|view| view.messages_total = 8);
+    viewer.hears(said_by(2));
+    assert!(viewer.status().contains("bob: hi"), "{}", viewer.status());
+}
+
+#[test]
+fn what_the_person_says_in_another_window_is_no_new_message() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| view.messages_total = 1);
+    viewer.hears(said_by(1));
+    assert!(!viewer.status().contains("new"), "{}", viewer.status());
+
+    viewer.learns(|view| view.messages_total = 2);
+    assert!(viewer.status().contains("1 new"), "{}", viewer.status());
+}
+
+fn said_by(number: u8) -> What {
+    What::MessagePosted {
+        message: sample::message(number, "bob", "hi"),
+    }
 }
 
 #[test]
@@ -359,6 +412,23 @@ fn while_the_host_is_away_the_row_says_so_and_counts_the_keys_that_are_not_confi
     let status = viewer.status();
     assert!(status.starts_with(" 3 bytes not confirmed "), "{status}");
     assert!(status.contains("bob is away: old picture"), "{status}");
+}
+
+#[test]
+fn a_host_who_is_connected_and_was_not_heard_yet_is_not_called_away() {
+    let mut viewer = Person::viewer();
+    viewer.learns(|view| {
+        view.participants[1].status = crate::engine::view::Status::Gone;
+        view.participants[1].last_active = None;
+    });
+    assert!(!viewer.status().contains("away"), "{}", viewer.status());
+
+    viewer.learns(|view| view.participants[1].path = None);
+    assert!(
+        viewer.status().contains("bob is away"),
+        "{}",
+        viewer.status()
+    );
 }
 
 #[test]
