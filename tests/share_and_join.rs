@@ -134,7 +134,7 @@ fn stop_ends_the_session_for_everybody_and_leave_only_for_oneself() {
     let nothing = cleo
         .user
         .refused(&["resume", "--headless"], 3, "no-session");
-    assert!(!nothing.is_empty());
+    assert!(nothing.ends_with("it has ended"), "{nothing}");
 }
 
 #[test]

@@ -376,6 +376,15 @@ impl Engine {
             let message = "only the owner ends the session; `leave` ends this membership";
             return Err(CommandError::new(Code::NotPermitted, message));
         }
+        if let Some(why) = member.cannot_write() {
+            // Nobody would be told of an end. The shell is taken from them at once all the same.
+            let message = format!(
+                "others do not learn of an end now: {}; this node is offline, `resume` and `stop` end the session",
+                why.message
+            );
+            self.go_offline(context);
+            return Err(CommandError::new(why.code, message));
+        }
         self.hang_up(context);
         self.close_session("the owner has ended it", None, context);
         Ok(Reply::Done)
@@ -522,10 +531,11 @@ pub(in crate::engine) fn message_id(text: &str) -> Result<MessageId, CommandErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::capability::Role;
     use crate::engine::command::{MessagesSince, MessagesWanted};
     use crate::engine::limits::LISTED_MESSAGES_MAX;
     use crate::engine::stage::Stage;
-    use crate::engine::view::MessageView;
+    use crate::engine::view::{MessageView, Phase};
 
     const OWNER: usize = 0;
 
@@ -585,6 +595,32 @@ mod tests {
             most: 5,
         };
         assert_eq!(listed(&mut stage, backwards), []);
+    }
+
+    #[test]
+    fn a_stop_that_cannot_be_told_takes_the_owner_offline_and_is_made_up_for_later() {
+        let mut stage = Stage::with(&[Role::Viewer]);
+        let guest = 1;
+        stage.run(Duration::from_secs(2));
+        let full = CommandError::new(Code::DiskFull, "the disk is full");
+        stage.member(OWNER).replica.freeze(full);
+
+        let refused = stage.command(OWNER, Command::StopSession).unwrap_err();
+
+        assert_eq!(refused.code, Code::DiskFull);
+        assert!(refused.message.contains("resume"), "{}", refused.message);
+        stage.run(Duration::from_secs(5));
+        assert_eq!(stage.view(OWNER).phase, Phase::Ended);
+        stage.kill(OWNER);
+        let folder = stage.folder(OWNER);
+        stage.resume(OWNER, folder);
+        stage.run(Duration::from_secs(5));
+        assert!(matches!(stage.view(guest).phase, Phase::Member { .. }));
+        assert_eq!(
+            stage.command(OWNER, Command::StopSession),
+            Ok(Reply::Done),
+            "with room it ends for everybody"
+        );
     }
 
     #[test]
