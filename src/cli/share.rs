@@ -492,11 +492,7 @@ fn who_joins(ask: Ask, role: Role, until: &str) -> String {
         Ask::Always => true,
         Ask::Never => false,
     };
-    let but = if is_asked {
-        " once you let them in"
-    } else {
-        ""
-    };
+    let but = if is_asked { " once let in" } else { "" };
     format!("Whoever has this line joins as {role}{but}, {until}:")
 }
 
@@ -531,10 +527,10 @@ mod tests {
         );
         assert_eq!(
             said(Ask::Auto, Role::Editor),
-            "Whoever has this line joins as editor once you let them in, until noon:"
+            "Whoever has this line joins as editor once let in, until noon:"
         );
-        assert!(said(Ask::Always, Role::Viewer).contains("let them in"));
-        assert!(!said(Ask::Never, Role::Editor).contains("let them in"));
+        assert!(said(Ask::Always, Role::Viewer).contains("once let in"));
+        assert!(!said(Ask::Never, Role::Editor).contains("once let in"));
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -379,7 +379,7 @@ impl Engine {
         if let Some(why) = member.cannot_write() {
             // Nobody would be told of an end. The shell is taken from them at once all the same.
             let message = format!(
-                "others do not learn of an end now: {}; this node is offline, `resume` and `stop` end the session",
+                "the session has not ended for others: {}; this node goes offline, and `resume`, then `stop` end it",
                 why.message
             );
             self.go_offline(context);

@@ -289,9 +289,7 @@ impl App {
             let error = CommandError::new(*code, message.as_str());
             return self.keys_refused(&error, view, now);
         }
-        if matches!(event.what, What::SyncCompleted { .. }) {
-            self.is_new_here = false;
-        }
+        self.settles_in(view, now);
         if matches!(&event.what, What::MessagePosted { message } if message.from == view.me) {
             // Said in another window.
             let seen = self.messages_seen.saturating_add(1);

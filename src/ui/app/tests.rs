@@ -360,12 +360,12 @@ fn a_newcomer_who_is_connected_before_the_chat_comes_is_told_of_no_old_message()
     viewer.learns(|view| view.messages_total = 7);
     viewer.hears(said_by(2));
     assert!(!viewer.status().contains("bob:"), "{}", viewer.status());
-    viewer.hears(What::SyncCompleted {
-        peer: sample::member(2),
-    });
     viewer.learns(|view| view.phase = Phase::Member { synced: true });
+    viewer.hears(said_by(2));
+    assert!(!viewer.status().contains("bob:"), "{}", viewer.status());
     assert!(!viewer.status().contains("new"), "{}", viewer.status());
 
+    viewer.waits(SETTLES_IN);
     viewer.learns(|view| view.messages_total = 8);
     viewer.hears(said_by(2));
     assert!(viewer.status().contains("bob: hi"), "{}", viewer.status());
