@@ -300,6 +300,26 @@ impl AdmissionMessage {
         Ok(message)
     }
 
+    /// Whether these bytes, which this node made, tell statements of the membership.
+    pub fn is_membership(bytes: &[u8]) -> bool {
+        match Self::decode(bytes, ADMISSION_MESSAGE_BYTES_MAX) {
+            Ok(Self::Welcome(_) | Self::Shown(_)) => true,
+            Ok(
+                Self::Hello { .. }
+                | Self::Proof { .. }
+                | Self::Answer { .. }
+                | Self::Join(_)
+                | Self::Member { .. }
+                | Self::Waiting
+                | Self::NotSponsor { .. }
+                | Self::Refused(_)
+                | Self::Done,
+            ) => false,
+            // Nothing is held for harmless that cannot be read.
+            Err(_) => true,
+        }
+    }
+
     /// The token of a Hello of our version. Of another version only the beginning is read.
     fn decode_hello(bytes: &[u8]) -> Result<[u8; 32], Refusal> {
         let greeting = bytes.get(..bytes.len().min(ADMISSION_GREETING_BYTES_MAX));

@@ -16,6 +16,8 @@ pub struct Allowances(BTreeMap<MemberId, Allowance>);
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     bytes: u64,
+    /// What the last answer took beyond that: it is made up for first.
+    owed: u64,
     at: Mono,
 }
 
@@ -24,14 +26,14 @@ impl Allowances {
     pub fn may_have(&mut self, peer: MemberId, now: Mono) -> bool {
         if self.0.len() >= MEMBERS_MAX && !self.0.contains_key(&peer) {
             self.0
-                .retain(|_, one| one.refilled(now) < GIVEN_BURST_BYTES);
+                .retain(|_, one| one.refilled(now).bytes < GIVEN_BURST_BYTES);
         }
         let allowance = self.0.entry(peer).or_insert(Allowance {
             bytes: GIVEN_BURST_BYTES,
+            owed: 0,
             at: now,
         });
-        allowance.bytes = allowance.refilled(now);
-        allowance.at = now;
+        *allowance = allowance.refilled(now);
         allowance.bytes > 0
     }
 
@@ -40,16 +42,24 @@ impl Allowances {
         if let Some(allowance) = self.0.get_mut(peer) {
             let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
             let cost = bytes.max(GIVEN_ANSWER_BYTES_MIN);
+            allowance.owed = allowance
+                .owed
+                .saturating_add(cost.saturating_sub(allowance.bytes));
             allowance.bytes = allowance.bytes.saturating_sub(cost);
         }
     }
 }
 
 impl Allowance {
-    fn refilled(&self, now: Mono) -> u64 {
+    fn refilled(&self, now: Mono) -> Self {
         let micros = now.0.saturating_sub(self.at.0);
         let refill = micros.saturating_mul(GIVEN_BYTES_PER_S) / 1_000_000;
-        self.bytes.saturating_add(refill).min(GIVEN_BURST_BYTES)
+        let bytes = refill.saturating_sub(self.owed);
+        Self {
+            bytes: self.bytes.saturating_add(bytes).min(GIVEN_BURST_BYTES),
+            owed: self.owed.saturating_sub(refill),
+            at: now,
+        }
     }
 }
 
@@ -83,5 +93,20 @@ mod tests {
         assert_eq!(given(ASKER, Mono(1_000_000)), rate);
         assert_eq!(given(OTHER, Mono(1_000_000)), burst);
         assert_eq!(given(ASKER, Mono(3_600_000_000)), burst);
+    }
+
+    #[test]
+    fn who_asks_as_soon_as_it_may_is_given_no_more_than_its_rate() {
+        let mut allowances = Allowances::default();
+        let answer = GIVEN_BURST_BYTES / 64;
+        let mut given = 0;
+        for micros in 0..1_000_000 {
+            if allowances.may_have(ASKER, Mono(micros)) {
+                allowances.spend(&ASKER, usize::try_from(answer).unwrap());
+                given += answer;
+            }
+        }
+        let most = GIVEN_BURST_BYTES + GIVEN_BYTES_PER_S + answer;
+        assert!(given <= most, "{given} bytes, at most {most}");
     }
 }

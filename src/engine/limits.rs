@@ -41,6 +41,10 @@ pub const ANOTHER_LINGERS: Duration = ms(4_000);
 pub const ANOTHER_WAIT: Duration = ms(1_500);
 /// So long the word of another node with one's key counts.
 pub const ANOTHER_LASTS: Duration = ms(12_000);
+/// So long a member that said in vain that another node runs with one's key is not waited for again.
+pub const ANOTHER_DOUBTED: Duration = ms(60_000);
+/// So long after its first answer a challenge may be answered again; then a new connection draws another.
+pub const CHALLENGE_LASTS: Duration = ms(60_000);
 /// So long a member that says it has more of one's own log may take to give some of it.
 pub const OWN_LOG_WAIT: Duration = ms(5_000);
 /// Everybody is connected to everybody up to so many members.
@@ -72,6 +76,8 @@ pub const GIVEN_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 pub const GIVEN_BURST_BYTES: u64 = 32 * 1024 * 1024;
 /// An answer to a neighbour's request counts as so many bytes at least: looking costs too.
 pub const GIVEN_ANSWER_BYTES_MIN: u64 = 16 * 1024;
+/// Statements that end rights and are heard while nothing can be saved.
+pub const HEARD_FROZEN_MAX: usize = 1_024;
 /// What a full disk did not take is tried again after this time.
 pub const STORE_RETRY: Duration = ms(1_000);
 /// While the disk stays full the pause doubles up to this one, the longest time that a person who has made room waits.

@@ -16,10 +16,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::engine::command::CommandError;
 use crate::engine::context::Context;
 use crate::engine::documents::Running;
+use crate::engine::effect::NetEffect;
 use crate::engine::error::Code;
 use crate::engine::event::ConnId;
 use crate::engine::ids::{MemberId, TerminalId};
-use crate::engine::limits::{ANOTHER_LASTS, ANOTHER_WAIT, OWN_LOG_WAIT};
+use crate::engine::limits::{
+    ANOTHER_DOUBTED, ANOTHER_LASTS, ANOTHER_WAIT, CHALLENGE_LASTS, OWN_LOG_WAIT,
+};
 use crate::engine::member::Member;
 use crate::engine::message::{Hello, PeerMessage, Reached, SignedAlive, SignedInstance};
 use crate::engine::persist::{Key, Table};
@@ -39,11 +42,13 @@ pub(in crate::engine) struct Own {
     /// Whether own entries came from others since the log was last settled.
     adopted: u64,
     /// What was drawn for each connection.
-    challenges: BTreeMap<ConnId, [u8; 32]>,
+    challenges: BTreeMap<ConnId, Challenge>,
     /// The start that said hello on each connection, and what it drew.
     met: BTreeMap<ConnId, (u64, [u8; 32])>,
     /// Members that say that somebody else is connected with the own key, and how long its word is waited for.
     asked: BTreeMap<MemberId, Mono>,
+    /// Members who said so in vain, and until when they are not waited for again.
+    doubted: BTreeMap<MemberId, Mono>,
     /// The highest number of the own starts that others know.
     highest: u64,
     /// When the word of another live node with the own key came last.
@@ -61,6 +66,13 @@ struct Claim {
     until: Mono,
 }
 
+#[derive(Debug)]
+struct Challenge {
+    drawn: [u8; 32],
+    /// When it was answered first.
+    answered: Option<Mono>,
+}
+
 impl Own {
     /// Nothing is known.
     pub(in crate::engine) fn new(run: u64) -> Self {
@@ -72,6 +84,7 @@ impl Own {
             challenges: BTreeMap::new(),
             met: BTreeMap::new(),
             asked: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             highest: 0,
             another: None,
             forked: false,
@@ -98,6 +111,23 @@ impl Own {
     fn holds(&self) -> bool {
         let waits = !self.claims.is_empty() || !self.asked.is_empty();
         waits || self.another.is_some() || self.forked
+    }
+
+    /// A member says that somebody else is connected with the own key: that word is waited for, unless its last
+    /// claim was in vain. Saying it again prolongs nothing.
+    fn wait_for_another(&mut self, peer: MemberId, now: Mono) {
+        if !self.doubted.contains_key(&peer) {
+            self.asked.entry(peer).or_insert(now + ANOTHER_WAIT);
+        }
+    }
+
+    /// Nobody's word came in time.
+    fn waited(&mut self, now: Mono) {
+        self.doubted.retain(|_, until| *until > now);
+        let late = self.asked.iter().filter(|(_, until)| **until <= now);
+        let doubted = late.map(|(peer, _)| (*peer, now + ANOTHER_DOUBTED));
+        self.doubted.extend(doubted);
+        self.asked.retain(|_, until| *until > now);
     }
 
     /// Why nothing may be written under this key now.
@@ -131,7 +161,10 @@ impl Member {
         context: &mut Context<'_>,
     ) -> [u8; 32] {
         let drawn = context.entropy.bytes();
-        self.own.challenges.insert(conn, drawn);
+        let answered = None;
+        self.own
+            .challenges
+            .insert(conn, Challenge { drawn, answered });
         drawn
     }
 
@@ -141,13 +174,18 @@ impl Member {
         self.own.met.remove(&conn);
     }
 
-    /// What is sent in an admission shows own statements to somebody.
-    pub(in crate::engine) fn shows_statements(&mut self, context: &mut Context<'_>) {
+    /// A membership is sent in an admission, which shows own statements to somebody. False if that may not be now:
+    /// one of them may not be on disk, or its number may be another entry's elsewhere.
+    pub(in crate::engine) fn shows_statements(&mut self, context: &mut Context<'_>) -> bool {
         let me = self.me();
         let statements = self.replica.membership().statements_of(&me);
         let last = statements.iter().map(|statement| statement.seq).max();
-        self.replica
-            .show(last.unwrap_or(0), &mut context.out.persist);
+        let last = last.unwrap_or(0);
+        if self.replica.frozen().is_some() || (self.own.holds() && last > self.replica.shown()) {
+            return false;
+        }
+        self.replica.show(last, &mut context.out.persist);
+        true
     }
 
     /// This start takes a higher number than others know.
@@ -250,8 +288,7 @@ impl Engine {
         };
         let another = hello.another && !known_already;
         if another {
-            let until = context.now.mono + ANOTHER_WAIT;
-            member.own.asked.insert(peer, until);
+            member.own.wait_for_another(peer, context.now.mono);
         }
         if let Some(ours) = &hello.your_instance {
             member.hear_own_start(ours, another, context);
@@ -289,8 +326,8 @@ impl Engine {
         let Phase::Member(member) = &self.phase else {
             return;
         };
-        let own = member.own.challenges.values().any(|own| *own == drawn);
-        if own {
+        let mut own = member.own.challenges.values();
+        if own.any(|own| own.drawn == drawn) {
             return;
         }
         let session = member.replica.session();
@@ -310,10 +347,19 @@ impl Engine {
         };
         let session = member.replica.session();
         if word.member == member.me() {
-            let asked = member.own.challenges.values();
-            let fresh = asked.into_iter().any(|drawn| *drawn == word.challenge);
-            if fresh && word.run != member.own.run && word.check(&session).is_ok() {
-                self.met_another(context);
+            let mut asked = member.own.challenges.iter_mut();
+            let asked = asked.find(|(_, asked)| asked.drawn == word.challenge);
+            if let Some((conn, asked)) = asked
+                && word.run != member.own.run
+                && word.check(&session).is_ok()
+            {
+                let first = *asked.answered.get_or_insert(context.now.mono);
+                if context.now.mono < first + CHALLENGE_LASTS {
+                    self.met_another(context);
+                } else {
+                    // It may be an old word said again: a new connection asks anew.
+                    context.net(NetEffect::Close { conn: *conn });
+                }
             }
             return;
         }
@@ -462,7 +508,7 @@ impl Engine {
             .collect();
         own.empty.extend(idle);
         own.claims.retain(|_, claim| claim.until > now);
-        own.asked.retain(|_, until| *until > now);
+        own.waited(now);
         let over = own.another.take_if(|at| *at + ANOTHER_LASTS <= now);
         if over.is_some() {
             let text = "the other program with the key of this one has ended: writing goes on here";
@@ -538,6 +584,9 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod attacks;
 
 #[cfg(test)]
 mod tests {
@@ -792,7 +841,7 @@ mod tests {
             .own
             .challenges
             .values()
-            .copied()
+            .map(|challenge| challenge.drawn)
             .collect();
         let (me, forger) = (stage.id(OWNER), MemberKey::from_bytes(&[9; 32]));
         let key = stage.member(OWNER).replica.key().clone();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::engine::address::{Addr, Reach};
 use crate::engine::admission::{
-    AdmissionInput, AdmissionOutput, Presenter, Question, Refusal, Sponsor, SponsorHint,
+    AdmissionInput, AdmissionMessage, AdmissionOutput, Presenter, Question, Refusal, Sponsor,
+    SponsorHint,
 };
 use crate::engine::command::CommandError;
 use crate::engine::connections::LinkInput;
@@ -1088,10 +1089,13 @@ impl Engine {
     ) {
         match output {
             AdmissionOutput::Send(message) => {
-                if let Some(member) = self.member_mut() {
-                    member.shows_statements(context);
+                let shows = AdmissionMessage::is_membership(&message);
+                let member = self.member_mut().filter(|_| shows);
+                if member.is_none_or(|member| member.shows_statements(context)) {
+                    context.send(stream, message);
+                } else {
+                    self.door_output(stream, conn, AdmissionOutput::Close, context);
                 }
-                context.send(stream, message);
             }
             AdmissionOutput::AskPerson(question) => self.ask_person(stream, *question, context),
             AdmissionOutput::Withdraw(member) => self.question_over(&member, false, context),

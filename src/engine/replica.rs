@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::capability::{Action, Standing};
+use crate::engine::capability::{Action, Role, Standing};
 use crate::engine::command::{CommandError, TerminalSpec};
 use crate::engine::documents::schema::actor_of;
 use crate::engine::documents::{
@@ -25,7 +25,7 @@ use crate::engine::epoch::{EpochId, EpochSecret, Keyring};
 use crate::engine::error::Code;
 use crate::engine::identity::{AgreementKey, MemberKey, Verified, keyed_hash};
 use crate::engine::ids::{Hash, InviteId, MemberId, SessionId, TopicId};
-use crate::engine::limits::{LOG_QUOTA_BYTES, MEMBERSHIP_HEADS_MAX};
+use crate::engine::limits::{HEARD_FROZEN_MAX, LOG_QUOTA_BYTES, MEMBERSHIP_HEADS_MAX};
 use crate::engine::log::{Entry, Inserted, LogWriter, Logs, NewEnvelope};
 use crate::engine::membership::{Inserted as Kept, Member, Membership};
 use crate::engine::message::Reached;
@@ -122,6 +122,8 @@ pub struct Replica {
     invites: BTreeMap<InviteId, OwnInvite>,
     /// Why nothing can be saved, if so: what is not saved is neither written nor taken.
     frozen: Option<CommandError>,
+    /// Statements heard since then.
+    heard_frozen: usize,
     /// Up to where the own log may be known to others.
     shown: u64,
     /// Nothing of the own log behind that is given to anybody now.
@@ -197,6 +199,7 @@ impl Replica {
             locked: BTreeSet::new(),
             invites: BTreeMap::new(),
             frozen: None,
+            heard_frozen: 0,
             shown: 0,
             held: false,
             unsaid: Vec::new(),
@@ -238,6 +241,7 @@ impl Replica {
     /// Everything here is saved and more can be.
     pub fn thaw(&mut self) {
         self.frozen = None;
+        self.heard_frozen = 0;
     }
 
     /// Why nothing can be saved, if so.
@@ -390,12 +394,12 @@ impl Replica {
     }
 
     fn place(&mut self, entry: Entry, taken: &mut Taken, batch: &mut Batch) {
-        if self.frozen.is_some() {
-            return;
-        }
         let author = entry.member();
         if let Entry::Statement(statement) = &entry {
             self.learn(statement.as_ref(), taken, batch);
+        }
+        if self.frozen.is_some() {
+            return;
         }
         if !self.may_keep(&author) {
             taken.gaps.insert(author);
@@ -438,8 +442,11 @@ impl Replica {
     }
 
     /// Gives a statement to membership, whether or not its place in its log can be filled yet.
+    ///
+    /// While nothing can be saved, only what ends rights is heard, from those who may end them: who was removed is
+    /// served no longer. Nothing of it is passed on, and others tell it again if it never comes to disk.
     pub fn learn(&mut self, statement: &Verified<Statement>, taken: &mut Taken, batch: &mut Batch) {
-        if self.frozen.is_some() {
+        if self.frozen.is_some() && !self.is_heard_frozen(statement) {
             return;
         }
         let Kept::New(kept) = self.membership.insert(statement.clone()) else {
@@ -462,6 +469,32 @@ impl Replica {
         );
         self.learned_epochs(&learned, batch);
         self.judge_all(taken, batch);
+    }
+
+    fn is_heard_frozen(&mut self, statement: &Statement) -> bool {
+        let author = &statement.member;
+        let ends = match &statement.body {
+            StatementBody::Revoke(_) => {
+                let rank = Role::Agent.rank();
+                self.membership.may(author, &Action::Remove { rank })
+                    || *author == self.membership.root()
+            }
+            StatementBody::Leave | StatementBody::Close { .. } => {
+                self.membership.standing(author).is_some() || *author == self.membership.root()
+            }
+            StatementBody::Genesis(_)
+            | StatementBody::Grant(_)
+            | StatementBody::Admit(_)
+            | StatementBody::Epoch(_)
+            | StatementBody::Prekey { .. }
+            | StatementBody::Fork(_)
+            | StatementBody::Seal(_)
+            | StatementBody::Role(_)
+            | StatementBody::Quota { .. } => false,
+        };
+        let heard = ends && *author != self.me() && self.heard_frozen < HEARD_FROZEN_MAX;
+        self.heard_frozen = self.heard_frozen.saturating_add(usize::from(heard));
+        heard
     }
 
     /// Takes the secret of an epoch from a peer; it is believed if it is what the epoch commits to.
