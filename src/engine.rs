@@ -516,7 +516,7 @@ impl Engine {
         };
         member.replica.thaw();
         member.notice("everything is saved again".to_owned(), context);
-        self.settle_own(context);
+        self.own_log_again(context);
         self.announce_again(context);
         self.compare_with_all(context);
     }

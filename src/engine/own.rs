@@ -130,6 +130,13 @@ impl Own {
         self.asked.retain(|_, until| *until > now);
     }
 
+    /// Who has more of the own log has its time from now on.
+    fn wait_on(&mut self, now: Mono) {
+        for claim in self.claims.values_mut() {
+            claim.until = now + OWN_LOG_WAIT;
+        }
+    }
+
     /// Why nothing may be written under this key now.
     pub(in crate::engine) fn silenced(&self) -> Option<CommandError> {
         if self.forked {
@@ -318,14 +325,19 @@ impl Engine {
 
     /// A member asks for our word to somebody who is connected with our key.
     pub(in crate::engine) fn challenged(
-        &self,
-        conn: ConnId,
+        &mut self,
+        (peer, conn): (MemberId, ConnId),
         drawn: [u8; 32],
         context: &mut Context<'_>,
     ) {
-        let Phase::Member(member) = &self.phase else {
+        let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        // An answer is signed, so it counts as what costs this node something.
+        if !member.sync.may_be_given(peer, context.now.mono) {
+            return;
+        }
+        member.sync.was_given(&peer, 0);
         let mut own = member.own.challenges.values();
         if own.any(|own| own.drawn == drawn) {
             return;
@@ -477,6 +489,26 @@ impl Engine {
         self.settle_own(context);
     }
 
+    /// What comes can be kept again: those who have more of the own log are asked for it anew.
+    pub(in crate::engine) fn own_log_again(&mut self, context: &mut Context<'_>) {
+        let Phase::Member(member) = &mut self.phase else {
+            return;
+        };
+        member.own.wait_on(context.now.mono);
+        let (me, shown) = (member.me(), member.replica.shown());
+        let claims = member.own.claims.iter();
+        let wanted: Vec<(MemberId, u64)> = claims
+            .map(|(peer, claim)| {
+                let reached = claim.reached.map_or(u64::MAX, |reached| reached.seq);
+                (*peer, shown.min(reached.saturating_sub(1)))
+            })
+            .collect();
+        for (peer, after) in wanted {
+            self.tell(peer, &PeerMessage::Want(vec![(me, after)]), context);
+        }
+        self.settle_own(context);
+    }
+
     /// Authors whose histories part.
     pub(in crate::engine) fn parted(
         &mut self,
@@ -500,7 +532,12 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        let frozen = member.replica.frozen().is_some();
         let own = &mut member.own;
+        if frozen {
+            // Nobody can give anything meanwhile.
+            own.wait_on(now);
+        }
         let late = own.claims.iter().filter(|(_, claim)| claim.until <= now);
         let idle: Vec<MemberId> = late
             .filter(|(_, claim)| claim.reached.is_some())

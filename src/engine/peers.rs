@@ -536,13 +536,17 @@ impl Engine {
         let Phase::Member(member) = &mut self.phase else {
             return;
         };
+        let begins = format!("{} speaks version ", member.called(&peer));
         let text = format!(
-            "{} speaks version {version} of the protocol, this program version {PROTOCOL_VERSION}: use the same \
-             version of collab-p2p on both sides",
-            member.called(&peer)
+            "{begins}{version} of the protocol, this program version {PROTOCOL_VERSION}: use the same version of \
+             collab-p2p on both sides"
         );
-        // It dials again and again.
-        if member.notices.iter().all(|notice| notice.text != text) {
+        // It dials again and again, and may name another version each time.
+        if member
+            .notices
+            .iter()
+            .all(|notice| !notice.text.starts_with(&begins))
+        {
             member.notice(text, context);
         }
     }
@@ -612,7 +616,7 @@ impl Engine {
             PeerMessage::Addresses(signed) => self.take_addresses(peer, signed, context),
             PeerMessage::Lease(message) => self.host_said(peer, &message, context),
             PeerMessage::Bye => context.net(NetEffect::Close { conn }),
-            PeerMessage::Challenge(drawn) => self.challenged(conn, drawn, context),
+            PeerMessage::Challenge(drawn) => self.challenged((peer, conn), drawn, context),
             PeerMessage::Alive(word) => self.heard_alive(peer, *word, context),
             PeerMessage::Hello(_) => {}
         }

@@ -375,9 +375,10 @@ impl Folders {
     }
 
     /// Removes what joins left that were killed before anybody let them in: nobody can go on with it. What a process
-    /// holds, and what is too young to tell, stays.
+    /// holds, and what is too young to tell, stays; and so does what a person keeps beside it: a state folder may be
+    /// any folder.
     fn remove_leftovers(&self, now: Wall) {
-        for path in entries(&self.sessions()) {
+        for path in entries(&self.sessions()).filter(|path| has_our_shape(path)) {
             let left = match read_info(&path) {
                 Ok(_) => member_info(path.clone()).is_ok_and(|member| member.never_was()),
                 Err(FolderError::Missing { .. }) => is_unfinished(&path, now),
@@ -882,6 +883,23 @@ pub(super) fn remove_unused(folder: &Path, kind: MemberKind) -> Result<(), Folde
     }
 }
 
+/// Whether this can be a membership's folder: it has such a name, and holds files alone.
+fn has_our_shape(path: &Path) -> bool {
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str);
+    let named = name
+        .and_then(|name| name.split_once('-'))
+        .is_some_and(|(session, member)| is_hex(session, 8) && is_hex(member, 4));
+    let is_folder = || fs::symlink_metadata(path).is_ok_and(|facts| facts.is_dir());
+    let is_file = |entry: PathBuf| fs::symlink_metadata(entry).is_ok_and(|facts| facts.is_file());
+    named && is_folder() && entries(path).all(is_file)
+}
+
+fn is_hex(text: &str, bytes: usize) -> bool {
+    HEXLOWER
+        .decode(text.as_bytes())
+        .is_ok_and(|decoded| decoded.len() == bytes)
+}
+
 /// Whether a folder was begun and never got as far as to say whose it is. A process that is at it just now is done
 /// within moments.
 fn is_unfinished(folder: &Path, now: Wall) -> bool {
@@ -1277,7 +1295,7 @@ mod tests {
         kept.push(named.path().to_owned());
         let held = make(3, MemberKind::Guest);
         kept.push(held.path().to_owned());
-        let young = folders.sessions().join("young");
+        let young = folders.sessions().join(folder_name(SESSION, member(9)));
         fs::create_dir(&young).unwrap();
         kept.push(young);
         let killed = make(4, MemberKind::Guest).path().to_owned();
@@ -1295,6 +1313,36 @@ mod tests {
         left.sort();
         kept.sort();
         assert_eq!(left, kept);
+    }
+
+    #[test]
+    fn what_a_person_keeps_in_a_state_folder_is_never_taken_for_a_leftover() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = folders(&home);
+        let sessions = folders.state_folder("sessions").unwrap();
+        let elsewhere = home.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("thesis"), "years of work").unwrap();
+        fs::create_dir(sessions.join("2024")).unwrap();
+        fs::write(sessions.join("2024").join("notes"), "mine").unwrap();
+        let ours = |n| sessions.join(folder_name(SESSION, member(n)));
+        std::os::unix::fs::symlink(&elsewhere, ours(1)).unwrap();
+        fs::create_dir_all(ours(2).join("saved")).unwrap();
+        let empty = ours(3);
+        fs::create_dir(&empty).unwrap();
+
+        let later = crate::node::clock::wall().0 + UNFINISHED_MS + 2_000;
+        folders.remove_leftovers(Wall(later));
+
+        assert!(!empty.exists());
+        let kept = [
+            elsewhere.join("thesis"),
+            sessions.join("2024/notes"),
+            ours(1),
+            ours(2).join("saved"),
+        ];
+        assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
     }
 
     fn make_at(folders: &Folders, n: u8, now: Wall) -> PathBuf {

@@ -8,6 +8,7 @@ use crate::engine::capability::Role;
 use crate::engine::command::{Ask, Command, CommandError};
 use crate::engine::error::Code;
 use crate::engine::event::{Event, Lane};
+use crate::engine::limits::{GIVEN_ANSWER_BYTES_MIN, GIVEN_BURST_BYTES};
 use crate::engine::message::{Hello, PeerMessage, SignedAlive};
 use crate::engine::stage::Stage;
 
@@ -152,6 +153,52 @@ fn what_made_way_outlives_a_full_disk() {
         let count = said.iter().filter(|text| *text == "alone").count();
         assert_eq!(count, 1, "node {node}: {said:?}");
     }
+}
+
+#[test]
+fn an_old_folder_whose_disk_is_full_when_it_meets_others_does_not_fork_later() {
+    for frozen in [1, 20] {
+        let mut stage = Stage::with(&[Role::Editor, Role::Viewer]);
+        seconds(&mut stage, 1);
+        let old = stage.folder(GUEST);
+        say(&mut stage, GUEST, "after the copy").unwrap();
+        seconds(&mut stage, 2);
+        stage.kill(GUEST);
+        stage.leave_alone(GUEST);
+        stage.resume(GUEST, old);
+        say(&mut stage, GUEST, "alone").unwrap();
+        fill(&mut stage, GUEST);
+        stage.let_meet(GUEST);
+        seconds(&mut stage, 40 + frozen);
+
+        stage.happen(GUEST, Event::CommittedAgain);
+        seconds(&mut stage, 10);
+        say(&mut stage, GUEST, "and now").unwrap();
+        seconds(&mut stage, 5);
+
+        for node in [OWNER, GUEST, WITNESS] {
+            let mut said = texts(&mut stage, node);
+            said.sort();
+            assert_eq!(said, ["after the copy", "alone", "and now"], "node {node}");
+            assert!(!stage.member(node).own.forked);
+        }
+    }
+}
+
+#[test]
+fn who_is_challenged_again_and_again_signs_a_bounded_number_of_answers() {
+    let mut stage = Stage::with(&[Role::Editor]);
+    stage.gag(GUEST);
+    stage.sent.clear();
+    for n in 0..4_000_u32 {
+        let mut drawn = [7; 32];
+        drawn[..4].copy_from_slice(&n.to_be_bytes());
+        stage.say(GUEST, OWNER, &PeerMessage::Challenge(drawn));
+    }
+    let answer = |message: &PeerMessage| matches!(message, PeerMessage::Alive(_));
+    let answers = stage.said(OWNER, GUEST);
+    let most = usize::try_from(GIVEN_BURST_BYTES / GIVEN_ANSWER_BYTES_MIN).unwrap();
+    assert_eq!(answers.iter().filter(|one| answer(one)).count(), most);
 }
 
 #[test]
