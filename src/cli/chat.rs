@@ -113,14 +113,14 @@ fn print(context: &Context, message: &Value, day: &mut String) -> bool {
     if context.output.json {
         return context.output.value(message);
     }
-    if !context.output.has_window() {
+    let Some(cols) = context.output.window_cols() else {
         return context.output.line(&one_line(message));
-    }
+    };
     let of = text(message, "time").chars().take(10).collect();
     let new_day = *day != of;
     *day = of;
     (!new_day || context.output.line(&format!("-- {day} UTC")))
-        && several_lines(message)
+        && several_lines(message, cols)
             .iter()
             .all(|line| context.output.line(line))
 }
@@ -136,15 +136,41 @@ fn one_line(message: &Value) -> String {
     format!("{time} {name}: {said}")
 }
 
-/// The lines of a message; all but the first are indented, so that none passes for another message.
-fn several_lines(message: &Value) -> Vec<String> {
+/// Where all but the first row of a message begin.
+const INDENT: &str = "         ";
+
+/// The rows of a message in a window of so many columns; all but the first are indented, so that none passes for
+/// another message. What does not fit is folded here: a terminal would go on in its first column.
+fn several_lines(message: &Value, cols: usize) -> Vec<String> {
     let (time, name) = time_and_name(message);
     let said = text(message, "text");
     let mut lines = said.lines().map(inert);
     let first = lines.next().unwrap_or_default();
     let first = format!("{time} {name}: {first}");
-    let rest = lines.map(|line| format!("         {line}"));
+    let room = cols.saturating_sub(INDENT.len()).max(2);
+    let rows = std::iter::once(first).chain(lines);
+    let mut rows = rows.flat_map(|line| folded(&line, room));
+    let first = rows.next().unwrap_or_default();
+    let rest = rows.map(|row| format!("{INDENT}{row}"));
     std::iter::once(first).chain(rest).collect()
+}
+
+/// A line in pieces of at most so many columns; an empty one is one piece.
+fn folded(line: &str, room: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    let mut used = 0_usize;
+    for c in line.chars() {
+        let width = unicode_width::UnicodeWidthChar::width(c).unwrap_or(0);
+        if used.saturating_add(width) > room {
+            pieces.push(String::new());
+            used = 0;
+        }
+        used = used.saturating_add(width);
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(c);
+        }
+    }
+    pieces
 }
 
 fn stdin() -> Result<String, CliError> {
@@ -177,11 +203,23 @@ mod tests {
             "15:52:45 mallory: hi\\n15:52:46 ana: yes\\u{1b}[2J"
         );
         assert_eq!(
-            several_lines(&message),
+            several_lines(&message, 80),
             [
                 "15:52:45 mallory: hi",
                 "         15:52:46 ana: yes\\u{1b}[2J"
             ]
         );
+
+        let padded = format!("hi{}15:52:46 ana: yes 漢字", " ".repeat(60));
+        let message =
+            json!({"time": "2026-11-20T15:52:45.000Z", "name": "mallory", "text": padded});
+        for cols in [4, 10, 40, 80, 81, 82, 100] {
+            let rows = several_lines(&message, cols);
+            for (number, row) in rows.iter().enumerate() {
+                let fits = unicode_width::UnicodeWidthStr::width(row.as_str()) <= cols.max(11);
+                assert!(fits, "{cols}: {row}");
+                assert!(number == 0 || row.starts_with(INDENT), "{cols}: {row}");
+            }
+        }
     }
 }

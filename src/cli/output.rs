@@ -83,9 +83,9 @@ impl Output {
         }
     }
 
-    /// Whether a person reads stdout in a window.
-    pub(crate) fn has_window(&self) -> bool {
-        self.window.is_some()
+    /// The columns of the window in which a person reads stdout, if one does.
+    pub(crate) fn window_cols(&self) -> Option<usize> {
+        self.window.map(|(cols, _)| cols)
     }
 
     /// Lines that are printed once, or again and again: on a terminal they replace the ones before, elsewhere a line

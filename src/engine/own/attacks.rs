@@ -47,11 +47,13 @@ fn fill(stage: &mut Stage, node: usize) {
 /// What one node said last as its hello to another.
 fn hello(stage: &Stage, from: usize, to: usize) -> Hello {
     let said = stage.said(from, to).into_iter().rev();
-    let hello = said.filter_map(|message| match message {
-        PeerMessage::Hello(hello) => Some(*hello),
-        _ => None,
+    let mut hellos = said.filter_map(|message| {
+        let PeerMessage::Hello(hello) = message else {
+            return None;
+        };
+        Some(*hello)
     });
-    hello.into_iter().next().unwrap()
+    hellos.next().unwrap()
 }
 
 #[test]
