@@ -146,7 +146,14 @@ impl Terminals {
                     }
                     return Poll::Ready((*terminal, event));
                 }
-                Poll::Ready(None) if self.ended.insert(*terminal) => {
+                // A shell that is cut off with the program has not ended the session for others.
+                Poll::Ready(None)
+                    if self
+                        .handles
+                        .get(terminal)
+                        .is_some_and(unix::PtyHandle::has_failed)
+                        && self.ended.insert(*terminal) =>
+                {
                     tracing::error!(terminal = %terminal.short(), "a terminal fell silent without an end");
                     return Poll::Ready((*terminal, PtyEvent::Exited(ExitStatus(1))));
                 }
@@ -220,13 +227,41 @@ mod tests {
         terminals.hang_up().await;
     }
 
-    #[tokio::test]
-    async fn a_terminal_whose_tasks_are_gone_has_ended_once() {
-        let (mut terminals, terminal) = (Terminals::new(Arc::default()), TerminalId([1; 16]));
-        let (_, gone) = mpsc::channel(1);
-        terminals.events.insert(terminal, gone);
+    /// A terminal whose tasks ended with the runtime that ran them.
+    fn cut_off(terminal: TerminalId) -> Terminals {
+        let mut terminals = Terminals::new(Arc::default());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { terminals.perform(terminal, spawned("exec sleep 30")) });
+        drop(runtime);
+        terminals
+    }
 
-        let told = tokio::time::timeout(Duration::from_secs(10), terminals.next()).await;
+    async fn said_soon(terminals: &mut Terminals) -> Option<(TerminalId, PtyEvent)> {
+        let said = tokio::time::timeout(Duration::from_millis(200), terminals.next()).await;
+        said.ok()
+    }
+
+    #[test]
+    fn a_shell_that_is_cut_off_with_the_program_has_not_ended_for_anybody_else() {
+        let mut terminals = cut_off(TerminalId([1; 16]));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+
+        let said = runtime.block_on(said_soon(&mut terminals));
+
+        assert!(said.is_none(), "{said:?}");
+    }
+
+    #[test]
+    fn a_terminal_whose_tasks_have_failed_has_ended_once() {
+        let terminal = TerminalId([1; 16]);
+        let mut terminals = cut_off(terminal);
+        terminals.handles[&terminal].fail();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+
+        let (told, more) = runtime.block_on(async {
+            let told = said_soon(&mut terminals).await;
+            (told, said_soon(&mut terminals).await)
+        });
 
         let (whose, event) = told.unwrap();
         assert_eq!(whose, terminal);
@@ -234,8 +269,7 @@ mod tests {
             matches!(event, PtyEvent::Exited(ExitStatus(1))),
             "{event:?}"
         );
-        let more = tokio::time::timeout(Duration::from_millis(50), terminals.next()).await;
-        assert!(more.is_err(), "{more:?}");
+        assert!(more.is_none(), "{more:?}");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -131,6 +132,7 @@ impl Pty {
             input: Mutex::new(input),
             master,
             hangup: Notify::new(),
+            failed: AtomicBool::new(false),
         });
         let (events, receiver) = mpsc::channel(PTY_OUTPUT_EVENTS_MAX);
         let watch = Watch {
@@ -176,6 +178,18 @@ impl PtyHandle {
     /// Bytes of input that the terminal has not taken.
     pub fn waiting(&self) -> usize {
         self.shared.input().queue.len()
+    }
+
+    /// Whether the task that watches the shell failed by a panic. One that was cut off with the whole runtime did not:
+    /// its shell's end is nobody's doing, and no news.
+    pub fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// As if the task that watches the shell had panicked.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.shared.failed.store(true, Ordering::Release);
     }
 
     /// Drops the input that the terminal has not taken yet.
@@ -361,6 +375,8 @@ struct Shared {
     /// The terminal's master side, to ask it things.
     master: OwnedFd,
     hangup: Notify,
+    /// The task that watches the shell has panicked.
+    failed: AtomicBool,
 }
 
 impl Shared {
@@ -466,6 +482,9 @@ struct Watch {
 impl Drop for Watch {
     /// A task that is cut off, by a fault or the end of the program, leaves no shell without an owner behind it.
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.failed.store(true, Ordering::Release);
+        }
         self.shared.close_input();
         if self.child.id().is_some() {
             self.signal(&[Signal::SIGHUP, Signal::SIGCONT]);
