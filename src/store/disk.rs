@@ -40,7 +40,7 @@ const CHECKED_BYTES_MAX: u64 = 32 << 20;
 #[derive(Debug)]
 pub struct Disk {
     /// None after a full disk, until it is opened again.
-    database: Option<Database>,
+    database: Option<Opened>,
     source: Source,
     /// Which file it is.
     identity: (u64, u64),
@@ -111,7 +111,10 @@ impl Disk {
     }
 
     fn database(&self) -> Result<&Database, StoreError> {
-        self.database.as_ref().ok_or(StoreError::DiskFull)
+        self.database
+            .as_ref()
+            .ok_or(StoreError::DiskFull)?
+            .database()
     }
 
     /// Opens the file again after a full disk: what it holds is what its last sound commit left.
@@ -229,7 +232,8 @@ impl Store for Disk {
     fn compact(&mut self) -> Result<(), StoreError> {
         self.or_poison(|store| {
             store.reopen()?;
-            let database = store.database.as_mut().ok_or(StoreError::DiskFull)?;
+            let opened = store.database.as_mut().ok_or(StoreError::DiskFull)?;
+            let database = opened.0.as_mut().ok_or(StoreError::Poisoned)?;
             database.compact().map(drop).map_err(from_redb)
         })
     }
@@ -237,6 +241,29 @@ impl Store for Disk {
 
 /// Makes what redb reads and writes through, from an open file.
 type MakeBackend = Box<dyn Fn(File) -> Result<Box<dyn StorageBackend>, StoreError> + Send>;
+
+/// An open database. Closing one whose structure is damaged may panic, which then ends there.
+#[derive(Debug)]
+struct Opened(Option<Database>);
+
+impl Opened {
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.0.as_ref().ok_or(StoreError::Poisoned)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        let closed = contained(|| {
+            drop(database);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the store was not closed in order");
+        }
+    }
+}
 
 /// Where the database is opened, and opened again.
 struct Source {
@@ -247,7 +274,7 @@ struct Source {
 }
 
 impl Source {
-    fn open(&self, key: &StoreKey) -> Result<Database, StoreError> {
+    fn open(&self, key: &StoreKey) -> Result<Opened, StoreError> {
         let file = writable(&self.path).map_err(|error| from_io(&error))?;
         if file.metadata().map_err(|error| from_io(&error))?.len() == 0 {
             return Err(StoreError::Damaged(format!("{STORE_FILE} is empty")));
@@ -257,8 +284,9 @@ impl Source {
             unsynced: Arc::clone(&self.unsynced),
         };
         let database = contained(|| builder().create_with_backend(watched).map_err(from_redb))?;
-        check_format(&database, key)?;
-        Ok(database)
+        let opened = Opened(Some(database));
+        check_format(opened.database()?, key)?;
+        Ok(opened)
     }
 }
 
