@@ -158,6 +158,11 @@ class Person:
         self.run = os.path.join(world.place, run)
         for folder in (self.home, self.run):
             os.makedirs(folder, mode=0o700, exist_ok=True)
+        # Nobody listens where others would find a way past the forwarders.
+        settings = os.path.join(self.home, ".config", "collab-p2p")
+        os.makedirs(settings, exist_ok=True)
+        with open(os.path.join(settings, "config.toml"), "w") as file:
+            file.write('[network]\nlisten=["/ip4/127.0.0.1/tcp/0"]\n')
         self.process, self.fd, self.typed = None, None, 0
         self.stopped_until, self.back_at, self.memory, self.tail = 0.0, None, [], b""
 
@@ -489,7 +494,6 @@ class World:
         if draw < 0.02:
             who = self.random.choice([self.ann, self.ben])
             self.forwarders[who].cut(self.random.randrange(0, 4000), self.random.choice((0, 0, 0.5, 2, 4)))
-            self.count("cuts")
         elif draw < 0.03:
             who = self.random.choice(self.guests)
             if who.ready() and not self.asks(who) and not (awake and who is typist):
@@ -551,6 +555,7 @@ class World:
             self.trouble("%s: %s" % (when, differs))
         for person in self.people:
             person.sample(now() - self.begun)
+        self.counts["cuts"] = sum(by.cuts for by in self.forwarders.values())
         sizes = " ".join("%s %.1f" % (p.name, p.memory[-1][-1][1] / 1024) for p in self.people if p.memory[-1])
         print("[%5.0f s] %s: %s; MiB: %s; %s" % (now() - self.begun, when, "all agree" if not differs else "DIFFERS", sizes,
                                                ", ".join("%d %s" % (n, what) for what, n in self.counts.items())), flush=True)

@@ -75,11 +75,11 @@ impl Window {
 
     /// Drags the window to another size.
     pub(crate) fn becomes(&self, (cols, rows): (u16, u16)) {
+        // Nothing is read between the two: what is painted for the new size meets a window of that size.
+        let mut seen = self.seen();
+        let screen = seen.emulator.screen_mut();
+        screen.set_size(cells(rows), cells(cols));
         self.pty.resize(Size::new(rows, cols)).unwrap();
-        self.seen()
-            .emulator
-            .screen_mut()
-            .set_size(cells(rows), cells(cols));
     }
 
     /// The rows that the window shows.
