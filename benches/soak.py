@@ -340,7 +340,7 @@ class World:
                 person.process.send_signal(signal.SIGCONT)
             if person.back_at is not None and now() >= person.back_at:
                 if person is self.host:
-                    person.start("resume", "--no-mdns", size=(40, 120))
+                    person.start("resume", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/%d" % self.port, size=(40, 120))
                     person.back_at = None
                 else:
                     self.join(person)
