@@ -364,6 +364,8 @@ fn a_session_is_not_watched_full_screen_inside_its_own_shell() {
         let both = who.len() == 2;
         both.then_some(()).ok_or_else(|| format!("{who:?}"))
     });
+    ada.does(&["type", "--enter", "kill $!; wait; echo gone $((40 + 2))"]);
+    ada.sees("gone 42");
     // Another session is no mirror.
     let bob = machine.join("bob", &ada.ticket());
     ada.does(&["type", "--enter", &join(&other.ticket())]);
