@@ -637,12 +637,12 @@ mod tests {
     use crate::engine::ids::Hash;
     use crate::engine::stage::Stage;
 
-    const OWNER: usize = 0;
-    const GUEST: usize = 1;
-    const WITNESS: usize = 2;
+    pub(super) const OWNER: usize = 0;
+    pub(super) const GUEST: usize = 1;
+    pub(super) const WITNESS: usize = 2;
 
     /// Somebody says something; what it is refused with, if it is.
-    fn say(stage: &mut Stage, node: usize, text: &str) -> Result<(), Code> {
+    pub(super) fn say(stage: &mut Stage, node: usize, text: &str) -> Result<(), Code> {
         let post = Command::PostMessage {
             text: text.to_owned(),
             reply: None,
@@ -656,7 +656,7 @@ mod tests {
         }
     }
 
-    fn texts(stage: &mut Stage, node: usize) -> Vec<String> {
+    pub(super) fn texts(stage: &mut Stage, node: usize) -> Vec<String> {
         let messages = stage.view(node).messages.into_iter();
         messages.map(|message| message.text).collect()
     }
@@ -676,7 +676,7 @@ mod tests {
         }
     }
 
-    fn seconds(stage: &mut Stage, seconds: u64) {
+    pub(super) fn seconds(stage: &mut Stage, seconds: u64) {
         stage.run(Duration::from_secs(seconds));
     }
 

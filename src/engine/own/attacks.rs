@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tests::{GUEST, OWNER, WITNESS, say, seconds, texts};
 use crate::engine::Phase;
 use crate::engine::admission::{ADMISSION_VERSION, AdmissionMessage};
 use crate::engine::capability::Role;
@@ -11,32 +12,6 @@ use crate::engine::event::{Event, Lane};
 use crate::engine::limits::{GIVEN_ANSWER_BYTES_MIN, GIVEN_BURST_BYTES};
 use crate::engine::message::{Hello, PeerMessage, SignedAlive};
 use crate::engine::stage::Stage;
-
-const OWNER: usize = 0;
-const GUEST: usize = 1;
-const WITNESS: usize = 2;
-
-fn say(stage: &mut Stage, node: usize, text: &str) -> Result<(), Code> {
-    let post = Command::PostMessage {
-        text: text.to_owned(),
-        reply: None,
-        mentions: Vec::new(),
-        anchor: None,
-    };
-    stage
-        .command(node, post)
-        .map(|_| ())
-        .map_err(|error| error.code)
-}
-
-fn texts(stage: &mut Stage, node: usize) -> Vec<String> {
-    let messages = stage.view(node).messages.into_iter();
-    messages.map(|message| message.text).collect()
-}
-
-fn seconds(stage: &mut Stage, seconds: u64) {
-    stage.run(Duration::from_secs(seconds));
-}
 
 /// The disk of a node is full.
 fn fill(stage: &mut Stage, node: usize) {
