@@ -13,7 +13,10 @@
 //!   keeps a queue that nobody fills any more, and the topics are told anew on the new one. Both sides do so,
 //!   each for the connection that it saw last, which need not be the same one: each handler goes on reading.
 //! * When the shown connection closes and another stands, that one is shown as new *before* the old one is
-//!   shown as closed, so what is known of the peer stays, and its topics need not be told again.
+//!   shown as closed, so what is known of the peer stays.
+//! * The peer may show a connection, forget with the older one what it was told on it, and lose the new one
+//!   before it is told there. So the topics are told again whenever the peer opens a stream for gossip: it does
+//!   so after each forgetting.
 //! * A handler whose stream was lost is not woken by what is queued for it, so the gate wakes the connections
 //!   itself whenever gossip may have queued something.
 
@@ -41,7 +44,7 @@ use crate::engine::ids::TopicId;
 use crate::engine::limits;
 use crate::net::addresses::Scope;
 use crate::net::convert::{ip_of, path_to, to_member, to_topic};
-use crate::net::gossip::{Budget, Gossip, GossipHandler, Inner, Install};
+use crate::net::gossip::{Budget, FromGossip, Gossip, GossipHandler, Inner, Install};
 use crate::net::lanes::{LaneHandler, LaneReport};
 use crate::net::streams::{Connection, Shared, lock};
 
@@ -421,12 +424,21 @@ impl Gate {
         })
     }
 
-    fn on_gossip(
-        &mut self,
-        id: ConnectionId,
-        peer: PeerId,
-        event: <Inner as ConnectionHandler>::ToBehaviour,
-    ) {
+    /// The peer begins to speak gossip, and may know nothing of this node any more.
+    fn introduce(&mut self, peer: PeerId) {
+        let shown = self.shown.get(&peer).copied();
+        let standing = shown.and_then(|id| Some((id, self.known.get(&id)?.at.clone())));
+        if let Some((id, at)) = standing {
+            self.announce(id, peer, &at);
+            self.wake_shown();
+        }
+    }
+
+    fn on_gossip(&mut self, id: ConnectionId, peer: PeerId, event: FromGossip) {
+        let event = match event {
+            FromGossip::Opened => return self.introduce(peer),
+            FromGossip::Inner(event) => event,
+        };
         if self.is_flooding(id) {
             tracing::warn!(%peer, "closed for flooding gossip");
             self.drop_connection(id, peer);

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -180,6 +181,25 @@ impl DataTransform for Screen {
 pub(crate) struct GossipHandler {
     inner: Vec<(u64, Inner)>,
     last: u64,
+    /// The peer has opened a stream, and the gate is not told yet.
+    opened: bool,
+}
+
+/// What gossip's handlers on a connection tell the gate.
+pub(crate) enum FromGossip {
+    /// The peer begins to speak gossip here, perhaps after it has forgotten what it knew of this node.
+    Opened,
+    /// What gossip's own handler says.
+    Inner(<Inner as ConnectionHandler>::ToBehaviour),
+}
+
+impl fmt::Debug for FromGossip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Opened => f.write_str("Opened"),
+            Self::Inner(event) => event.fmt(f),
+        }
+    }
 }
 
 /// A new handler for a connection that gossip is moved to.
@@ -197,6 +217,7 @@ impl GossipHandler {
         Self {
             inner: inner.into_iter().map(|handler| (0, handler)).collect(),
             last: 0,
+            opened: false,
         }
     }
 
@@ -214,7 +235,7 @@ impl GossipHandler {
 
 impl ConnectionHandler for GossipHandler {
     type FromBehaviour = Install;
-    type ToBehaviour = <Inner as ConnectionHandler>::ToBehaviour;
+    type ToBehaviour = FromGossip;
     type InboundProtocol = <Inner as ConnectionHandler>::InboundProtocol;
     type OutboundProtocol = <Inner as ConnectionHandler>::OutboundProtocol;
     type InboundOpenInfo = ();
@@ -231,6 +252,10 @@ impl ConnectionHandler for GossipHandler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, u64, Self::ToBehaviour>> {
+        if mem::take(&mut self.opened) {
+            let event = FromGossip::Opened;
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+        }
         for (number, handler) in self.inner.iter_mut().rev() {
             while let Poll::Ready(event) = handler.poll(cx) {
                 let opens = matches!(
@@ -240,6 +265,7 @@ impl ConnectionHandler for GossipHandler {
                 // An older handler only reads on. The peer keeps one stream, the last: two that both open one
                 // anew whenever they lose theirs come to the count at which the peer gives gossip up.
                 if !opens || *number == self.last {
+                    let event = event.map_custom(FromGossip::Inner);
                     return Poll::Ready(event.map_outbound_open_info(|()| *number));
                 }
             }
@@ -261,6 +287,7 @@ impl ConnectionHandler for GossipHandler {
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
+                self.opened = true;
                 if let Some(handler) = self.newest() {
                     let event = FullyNegotiatedInbound { protocol, info };
                     handler.on_connection_event(ConnectionEvent::FullyNegotiatedInbound(event));
