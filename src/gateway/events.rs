@@ -17,9 +17,9 @@ use crate::node::handle::NumberedEvent;
 use super::json::{Approval, Envelope, Message, NoticeJson, SessionFacts, Time, Who, told};
 
 /// Durable events kept for readers that come back.
-const KEPT_MAX: usize = 2_048;
+const KEPT_MAX: usize = 512;
 /// Bytes of the kept events, as JSON.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Events that a reader may be behind before it reads from the kept ones again.
 const BEHIND_MAX: usize = 256;
 

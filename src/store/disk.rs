@@ -32,7 +32,7 @@ pub const KEY_FILE: &str = "store.key";
 
 /// Page cache of an open store; redb's default is 1 GiB. A store is read once, at the start, and written from then on:
 /// a larger cache would only keep what nobody reads.
-const CACHE_BYTES: usize = 2 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 /// A file up to this size has all its checksums verified on opening.
 const CHECKED_BYTES_MAX: u64 = 32 << 20;
 
