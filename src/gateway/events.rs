@@ -22,6 +22,10 @@ const KEPT_MAX: usize = 512;
 const KEPT_BYTES_MAX: usize = 256 << 10;
 /// Events that a reader may be behind before it reads from the kept ones again.
 const BEHIND_MAX: usize = 256;
+const _: () = assert!(
+    BEHIND_MAX < KEPT_MAX,
+    "who falls behind is told what it missed"
+);
 
 /// The kept events and the readers.
 #[derive(Debug)]
@@ -576,7 +580,7 @@ mod tests {
     #[tokio::test]
     async fn wordy_events_are_kept_up_to_their_bytes() {
         let hub = hub();
-        (1..=100).for_each(|seq| hub.add(&a_view(), &wordy(seq, 64 << 10)));
+        (1..=100).for_each(|seq| hub.add(&a_view(), &wordy(seq, 16 << 10)));
 
         let ring = hub.ring();
         let bytes: usize = ring.kept.iter().map(|kept| kept.json.len()).sum();
@@ -598,10 +602,10 @@ mod tests {
     async fn a_slow_reader_catches_up_from_the_kept_events() {
         let hub = hub();
         let mut reader = hub.read(None);
-        let total = BEHIND_MAX as u64 * 3;
+        let total = KEPT_MAX as u64;
         (1..=total).for_each(|seq| hub.add(&a_view(), &durable(seq)));
 
-        let read = seqs(&mut reader, BEHIND_MAX * 3).await;
+        let read = seqs(&mut reader, KEPT_MAX).await;
 
         assert!(read.into_iter().eq((1..=total).map(Some)));
     }
