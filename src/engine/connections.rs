@@ -13,7 +13,8 @@ use crate::engine::event::{ConnId, Ended, Path, Source, StreamId};
 use crate::engine::ids::MemberId;
 use crate::engine::limits::{
     ADDRS_PER_PEER_MAX, ANOTHER_LINGERS, CANDIDATES_MAX, DIAL_COURTESY, DIALS_PER_MINUTE_MAX,
-    FINISHED_ONCE, HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, UNPROVEN,
+    FINISHED_ONCE, HEARTBEAT, HELLO, PEER_DEAD, REDIAL_FIRST, REDIAL_LONGEST, REDIAL_SHARE,
+    UNPROVEN,
 };
 use crate::engine::time::Mono;
 use crate::engine::timers::ms;
@@ -194,6 +195,8 @@ struct Peer {
     dialling: Option<Mono>,
     active: Option<ConnId>,
     last_error: Option<String>,
+    /// Since when it is away that had been here.
+    gone: Option<Mono>,
     /// When an admission with it was last done.
     finished: Option<Mono>,
     /// It belongs to another session: looked for no more, unless it is known as a member.
@@ -417,12 +420,13 @@ impl Connections {
         } else if link.instance.is_none() && link.outbound {
             // Closed before hello: dial again only after a pause, lest two sides chase each other.
             peer.failures = peer.failures.saturating_add(1);
-            peer.next_dial = Some(now + pause(peer.failures));
+            peer.next_dial = Some(now + peer.pause(now));
         } else if others.is_empty() {
             peer.next_dial = Some(now + REDIAL_FIRST);
         }
         if peer.active == Some(conn) {
             peer.active = None;
+            peer.gone = Some(now);
             match others.into_iter().find(|other| self.greeted(*other)) {
                 Some(other) => self.activate(other, out),
                 None => out.push(LinkOutput::Down { peer: link.peer }),
@@ -437,7 +441,7 @@ impl Connections {
         peer.dialling = None;
         peer.failures = peer.failures.saturating_add(1);
         peer.last_error = Some(reason.chars().take(200).collect());
-        let pause = pause(peer.failures);
+        let pause = peer.pause(now);
         let spread = u32::try_from(pause.as_millis() / 4).unwrap_or(u32::MAX);
         peer.next_dial = Some(now + pause + ms(u64::from(entropy.below(spread))));
     }
@@ -595,6 +599,7 @@ impl Connections {
         link.lingers = None;
         let peer = link.peer;
         let known = self.peers.entry(peer).or_default();
+        known.gone = None;
         if known.active == Some(conn) {
             return;
         }
@@ -708,7 +713,7 @@ impl Connections {
             {
                 peer.dialling = None;
                 peer.failures = peer.failures.saturating_add(1);
-                peer.next_dial = Some(now + pause(peer.failures));
+                peer.next_dial = Some(now + peer.pause(now));
             }
         }
     }
@@ -829,12 +834,17 @@ impl Link {
     }
 }
 
-/// The pause after so many failures: doubled each time, from [`REDIAL_FIRST`] to [`REDIAL_LONGEST`].
-fn pause(failures: u32) -> std::time::Duration {
-    let factor = 1u32
-        .checked_shl(failures.saturating_sub(1).min(16))
-        .unwrap_or(1);
-    REDIAL_FIRST.saturating_mul(factor).min(REDIAL_LONGEST)
+impl Peer {
+    /// The pause after a failed dial. Who was here is found again within a quarter of the time that it was away; for
+    /// whom nobody has met the pause is doubled each time. Both lie between [`REDIAL_FIRST`] and [`REDIAL_LONGEST`].
+    fn pause(&self, now: Mono) -> std::time::Duration {
+        let doubled = || 1u32.checked_shl(self.failures.saturating_sub(1).min(16));
+        let pause = match self.gone {
+            Some(gone) => now.since(gone) / REDIAL_SHARE,
+            None => REDIAL_FIRST.saturating_mul(doubled().unwrap_or(1)),
+        };
+        pause.clamp(REDIAL_FIRST, REDIAL_LONGEST)
+    }
 }
 
 fn counted(number: usize, noun: &str) -> String {
@@ -852,6 +862,15 @@ mod tests {
     const ME: MemberId = MemberId([5; 32]);
     const SMALLER: MemberId = MemberId([1; 32]);
     const GREATER: MemberId = MemberId([9; 32]);
+
+    /// The pause of whom nobody has met, after so many failures.
+    fn pause(failures: u32) -> std::time::Duration {
+        let peer = Peer {
+            failures,
+            ..Peer::default()
+        };
+        peer.pause(Mono(0))
+    }
 
     #[test]
     fn of_two_connections_both_sides_keep_the_one_that_the_smaller_key_dialled() {
@@ -1143,6 +1162,47 @@ mod tests {
         assert_eq!(dials(&out), DIALS_PER_MINUTE_MAX);
         handle(&mut here, LinkInput::Tick, Mono(61_000_000), &mut out);
         assert_eq!(dials(&out), 50);
+    }
+
+    #[test]
+    fn who_was_away_is_found_again_within_a_quarter_of_that_time() {
+        let mut here = Connections::new(ME, false);
+        let mut out = Vec::new();
+        let other = SMALLER;
+        want(&mut here, [other], Mono(0), &mut out);
+        let addr: Addr = "/ip4/10.0.0.9/tcp/1".parse().unwrap();
+        let found = LinkInput::Discovered {
+            peer: other,
+            addrs: &[addr],
+            source: Source::Ticket,
+        };
+        handle(&mut here, found, Mono(0), &mut out);
+        connect(&mut here, 1, other, true, &mut out);
+        say(&mut here, 1, 7, &mut out);
+        let lost = Mono(2_000_000);
+        end(&mut here, 1, lost, &mut out);
+        out.clear();
+
+        let (mut now, mut asked) = (lost, Vec::new());
+        while now < lost + ms(60_000) {
+            now = here.deadline().expect("a dial is due").max(now);
+            handle(&mut here, LinkInput::Tick, now, &mut out);
+            if std::mem::take(&mut out).len() == 1 {
+                asked.push(now.since(lost));
+                let failed = LinkInput::DialFailed {
+                    peer: other,
+                    reason: "refused",
+                };
+                handle(&mut here, failed, now, &mut out);
+            }
+        }
+
+        assert!(asked.len() <= DIALS_PER_MINUTE_MAX, "{asked:?}");
+        for pair in asked.windows(2) {
+            // A quarter, and a quarter of that as the spread.
+            let longest = REDIAL_FIRST.max(pair[0] / 4) * 5 / 4;
+            assert!(pair[1] - pair[0] <= longest, "{asked:?}");
+        }
     }
 
     #[test]

@@ -17,10 +17,13 @@ pub const ADDRESSES_PER_MESSAGE: usize = 128;
 pub const ADDRESS_CHANGES_PER_MINUTE_MAX: usize = 30;
 /// Dials a minute that follow a failure, all peers together.
 pub const DIALS_PER_MINUTE_MAX: usize = 30;
-/// Pause before the first redial; doubled with each failure.
+/// Pause before the first redial; of a peer that was never met doubled with each failure.
 pub const REDIAL_FIRST: Duration = ms(200);
 /// Longest pause between dials of one peer.
 pub const REDIAL_LONGEST: Duration = ms(30_000);
+/// Who was here and is away is dialled after pauses of one part in so many of the time since: a holder of control whose
+/// link is away for six seconds is back before its lease ends.
+pub const REDIAL_SHARE: u32 = 4;
 /// How long the peer with the greater key leaves dialling to the other.
 pub const DIAL_COURTESY: Duration = ms(400);
 /// An unproven connection lives so long.
