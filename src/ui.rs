@@ -31,6 +31,8 @@ mod words;
 
 use std::io;
 
+use futures::stream::BoxStream;
+
 pub use crate::ui::layout::Size;
 pub use crate::ui::prefix::{Prefix, PrefixError};
 pub use crate::ui::theme::caps;
@@ -125,13 +127,17 @@ pub fn window() -> Option<Size> {
     tty::window()
 }
 
-/// Shows the session until the person or the node ends it.
+/// Shows the session until the person or the node ends it, or a signal whose number comes by `ends`.
 ///
 /// # Errors
 /// [`UiError`] if there is no terminal for it, before anything is changed.
-pub async fn run(handle: Handle, options: UiOptions) -> Result<UiEnd, UiError> {
+pub async fn run(
+    handle: Handle,
+    options: UiOptions,
+    ends: BoxStream<'static, i32>,
+) -> Result<UiEnd, UiError> {
     if options.term.as_deref() == Some("dumb") {
         return Err(UiError::NoTerminal("TERM is \"dumb\"".to_owned()));
     }
-    tty::as_ui(run::run(handle, options)).await
+    tty::as_ui(run::run(handle, options, ends)).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Machine, Node, SOON, User, eventually};
+use crate::harness::{Machine, Node, SOON, User, code, eventually};
 
 fn texts(user: &User) -> Vec<String> {
     user.chat().into_iter().map(|(_, text)| text).collect()
@@ -128,6 +128,34 @@ fn an_old_ticket_works_after_the_owner_came_back() {
 
     bob.says("hello");
     ada.hears("hello");
+}
+
+#[test]
+fn a_signal_between_admission_and_ready_takes_the_newcomer_offline() {
+    let machine = Machine::new();
+    let ada = machine.share("ada", &[], &["cat"]);
+    for name in ["bob", "cleo", "dora"] {
+        let words = ["join", "--headless", "--no-mdns", "--name", name];
+        let ticket = ada.ticket();
+        let words: Vec<&str> = words.into_iter().chain([ticket.as_str()]).collect();
+        let mut joining = machine.user(name).spawns(&words);
+        eventually("the newcomer is let in", SOON, || {
+            let who = ada.who();
+            let here = who.iter().any(|(known, _)| known == name);
+            here.then_some(()).ok_or_else(|| format!("{who:?}"))
+        });
+
+        // Whoever syncs waits for a host that stands still.
+        ada.is_stopped();
+        joining.is_sent(Signal::SIGTERM);
+
+        let status = eventually("the newcomer ends", SOON, || {
+            let ended = joining.child.try_wait().unwrap();
+            ended.ok_or_else(|| "it goes on".to_owned())
+        });
+        assert_eq!(code(status), 143);
+        ada.goes_on();
+    }
 }
 
 #[test]

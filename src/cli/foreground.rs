@@ -3,8 +3,10 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::task::Poll;
 
-use futures::FutureExt as _;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
@@ -134,11 +136,16 @@ pub(crate) fn bear_full_files() {
 }
 
 /// Signals that take a node offline. Who starts it with hang-ups ignored, as `nohup` does, means it to outlive the
-/// window.
+/// window. A command listens once, before it begins: what comes while nobody asks is kept, but a second listener would
+/// not hear it.
 pub(crate) struct Signals(Vec<(i32, Signal)>);
 
 impl Signals {
-    pub(crate) fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> Result<Self, CliError> {
+        Self::listen().map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))
+    }
+
+    fn listen() -> std::io::Result<Self> {
         let kinds = [
             SignalKind::interrupt(),
             SignalKind::quit(),
@@ -153,15 +160,21 @@ impl Signals {
     }
 
     pub(crate) async fn next(&mut self) -> i32 {
-        std::future::poll_fn(|context| {
-            for (number, signal) in &mut self.0 {
-                if signal.poll_recv(context).is_ready() {
-                    return std::task::Poll::Ready(*number);
-                }
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> Poll<i32> {
+        for (number, signal) in &mut self.0 {
+            if signal.poll_recv(context).is_ready() {
+                return Poll::Ready(*number);
             }
-            std::task::Poll::Pending
-        })
-        .await
+        }
+        Poll::Pending
+    }
+
+    /// One after the other, for the user interface.
+    fn stream(mut self) -> BoxStream<'static, i32> {
+        futures::stream::poll_fn(move |context| self.poll_next(context).map(Some)).boxed()
     }
 }
 
@@ -189,20 +202,22 @@ pub(crate) fn not_a_mirror(context: &Context, session: SessionId) -> Result<(), 
 }
 
 /// Serves without a user interface until a signal comes or the node stops. With `--json` events are printed.
-pub(crate) async fn headless(context: &Context, handle: &Handle) -> Result<Attached, CliError> {
-    let mut signals = Signals::new()
-        .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
+pub(crate) async fn headless(
+    context: &Context,
+    handle: &Handle,
+    signals: &mut Signals,
+) -> Attached {
     // Nobody is attached here: the person is away until a verb acts.
     if !context.output.json {
         return tokio::select! {
-            signal = signals.next() => Ok(Attached::Signal(signal)),
-            reason = handle.stopped() => Ok(Attached::Stopped(reason)),
+            signal = signals.next() => Attached::Signal(signal),
+            reason = handle.stopped() => Attached::Stopped(reason),
         };
     }
     tokio::select! {
-        signal = signals.next() => Ok(Attached::Signal(signal)),
+        signal = signals.next() => Attached::Signal(signal),
         // Ends with the node, when its last words are printed.
-        () = print_events(context, handle) => Ok(Attached::Stopped(handle.stopped().await)),
+        () = print_events(context, handle) => Attached::Stopped(handle.stopped().await),
     }
 }
 
@@ -260,6 +275,7 @@ pub(crate) async fn attached(
     context: &Context,
     handle: Handle,
     shown: Shown,
+    signals: Signals,
 ) -> Result<Attached, CliError> {
     let prefix =
         context
@@ -287,7 +303,7 @@ pub(crate) async fn attached(
     if let Some(reason) = handle.stopped().now_or_never() {
         return Ok(Attached::Stopped(reason));
     }
-    match ui::run(handle, options).await {
+    match ui::run(handle, options, signals.stream()).await {
         Ok(UiEnd::Detached | UiEnd::Left) => Ok(Attached::Gone),
         Ok(UiEnd::Stopped(reason)) => Ok(Attached::Stopped(reason)),
         Ok(UiEnd::Signal(signal)) => Ok(Attached::Signal(signal)),

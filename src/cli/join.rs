@@ -65,9 +65,10 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
         .for_each(|warning| context.output.say(warning));
     let network = (Vec::new(), args.no_mdns, false);
     let settings = settings(context, network)?;
+    let mut signals = foreground::Signals::new()?;
     if let Some(here) = here(context, &args, &ticket)? {
         let running = node::resume(settings, &here)?;
-        return stay(context, running, headless, true).await;
+        return stay(context, running, headless, true, signals).await;
     }
     let name = foreground::name(context, args.name.as_ref())?;
     let timeout = args.timeout;
@@ -77,11 +78,9 @@ pub(crate) async fn run(context: &Context, args: JoinArgs) -> Result<i32, CliErr
         addrs: args.addrs,
         timeout,
     };
-    let mut signals = foreground::Signals::new()
-        .map_err(|error| CliError::new(Code::Failure, format!("no signals: {error}")))?;
     let running = node::join(settings, with)?;
     match admitted(context, &running, &mut signals).await {
-        Ok(None) => stay(context, running, headless, false).await,
+        Ok(None) => stay(context, running, headless, false, signals).await,
         not_in => {
             unless_hurried(running.discard(), signals.next()).await;
             not_in.map(|signal| 128 + signal.unwrap_or_default())
@@ -216,21 +215,33 @@ pub(crate) async fn stay(
     running: Running,
     headless: bool,
     resumed: bool,
+    mut signals: foreground::Signals,
 ) -> Result<i32, CliError> {
     let serving = foreground::serve(context, &running)?;
     let attached = if headless {
-        if !resumed {
-            synced(&running).await;
-        }
-        running.entered().await;
-        ready(context, &running);
-        foreground::headless(context, &running.handle).await
+        let is_in = async {
+            if !resumed {
+                synced(&running).await;
+            }
+            running.entered().await;
+        };
+        let asked = tokio::select! {
+            signal = signals.next() => Some(signal),
+            () = is_in => None,
+        };
+        Ok(match asked {
+            Some(signal) => Attached::Signal(signal),
+            None => {
+                ready(context, &running);
+                foreground::headless(context, &running.handle, &mut signals).await
+            }
+        })
     } else {
         let shown = Shown {
             newcomer: !resumed,
             ..Shown::default()
         };
-        foreground::attached(context, running.handle.clone(), shown).await
+        foreground::attached(context, running.handle.clone(), shown, signals).await
     };
     let reason = foreground::finish(running, serving, &attached).await;
     match attached? {

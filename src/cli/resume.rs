@@ -48,9 +48,10 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
         foreground::not_a_mirror(context, info.session)?;
     }
     let settings = settings(context, (args.listen, args.no_mdns, false))?;
+    let signals = foreground::Signals::new()?;
     let running = node::resume(settings, &info)?;
     if headless || info.kind == MemberKind::Guest {
-        return join::stay(context, running, headless, true).await;
+        return join::stay(context, running, headless, true, signals).await;
     }
     let view = running.handle.view();
     let mine = view
@@ -62,7 +63,7 @@ pub(crate) async fn run(context: &Context, args: ResumeArgs) -> Result<i32, CliE
         ..Shown::default()
     };
     let serving = foreground::serve(context, &running)?;
-    let attached = foreground::attached(context, running.handle.clone(), shown).await;
+    let attached = foreground::attached(context, running.handle.clone(), shown, signals).await;
     let reason = foreground::finish(running, serving, &attached).await;
     match attached? {
         Attached::Signal(signal) => Ok(128 + signal),

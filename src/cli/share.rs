@@ -113,6 +113,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
     // Before anything is made: a session that nobody can join is of no use.
     let file = args.ticket_file.as_deref();
     file.map(check_ticket_file).transpose()?;
+    let mut signals = foreground::Signals::new()?;
     let running = node::share(settings, with).await?;
     let (ticket, serving) = match prepared(context, &running, file) {
         Ok(prepared) => prepared,
@@ -124,7 +125,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
     let command = format!("collab-p2p join {ticket}");
     let attached = if headless {
         announce(context, &running, &ticket);
-        foreground::headless(context, &running.handle).await
+        Ok(foreground::headless(context, &running.handle, &mut signals).await)
     } else {
         let block = block(context, &running, (&args, &title), &command);
         for line in &block {
@@ -139,7 +140,7 @@ pub(crate) async fn run(context: &Context, args: ShareArgs) -> Result<i32, CliEr
             fixed: args.size.is_some(),
             block: Some(block.clone()),
         };
-        let attached = foreground::attached(context, running.handle.clone(), shown).await;
+        let attached = foreground::attached(context, running.handle.clone(), shown, signals).await;
         let over = matches!(attached, Ok(Attached::Stopped(StopReason::Closed(_))));
         if !over && attached.is_ok() {
             for line in &block {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt as _};
+use futures::stream::{BoxStream, FuturesUnordered, StreamExt as _};
 use nix::sys::signal::{Signal as SystemSignal, raise};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast::error::RecvError;
@@ -46,9 +46,8 @@ const BEL: u8 = 0x07;
 const USUAL_WINDOW: Size = Size { cols: 80, rows: 24 };
 
 /// The signals that a full-screen program must answer.
-#[derive(Debug)]
 struct Signals {
-    ends: [(Signal, SignalKind); 4],
+    ends: BoxStream<'static, i32>,
     stop: Signal,
     goes_on: Signal,
     window: Signal,
@@ -64,16 +63,10 @@ enum Asked {
 }
 
 impl Signals {
-    fn new() -> Result<Self, UiError> {
+    fn new(ends: BoxStream<'static, i32>) -> Result<Self, UiError> {
         let on = |kind| signal(kind).map_err(UiError::Io);
-        let end = |kind| on(kind).map(|signal| (signal, kind));
         Ok(Self {
-            ends: [
-                end(SignalKind::hangup())?,
-                end(SignalKind::interrupt())?,
-                end(SignalKind::quit())?,
-                end(SignalKind::terminate())?,
-            ],
+            ends,
             stop: on(SignalKind::from_raw(nix::libc::SIGTSTP))?,
             goes_on: on(SignalKind::from_raw(nix::libc::SIGCONT))?,
             window: on(SignalKind::window_change())?,
@@ -81,12 +74,8 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Asked {
-        let [hangup, interrupt, quit, terminate] = &mut self.ends;
         tokio::select! {
-            _ = hangup.0.recv() => Asked::End(hangup.1.as_raw_value()),
-            _ = interrupt.0.recv() => Asked::End(interrupt.1.as_raw_value()),
-            _ = quit.0.recv() => Asked::End(quit.1.as_raw_value()),
-            _ = terminate.0.recv() => Asked::End(terminate.1.as_raw_value()),
+            Some(signal) = self.ends.next() => Asked::End(signal),
             _ = self.stop.recv() => Asked::Stop,
             _ = self.goes_on.recv() => Asked::GoOn,
             _ = self.window.recv() => Asked::Window,
@@ -112,8 +101,12 @@ struct Running {
 }
 
 /// Shows the session until it ends for this person.
-pub(super) async fn run(handle: Handle, options: UiOptions) -> Result<UiEnd, UiError> {
-    let mut signals = Signals::new()?;
+pub(super) async fn run(
+    handle: Handle,
+    options: UiOptions,
+    ends: BoxStream<'static, i32>,
+) -> Result<UiEnd, UiError> {
+    let mut signals = Signals::new(ends)?;
     let mut tty = Tty::open()?;
     let window = tty.size().unwrap_or(USUAL_WINDOW);
     let view = handle.view();

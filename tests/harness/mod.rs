@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What ought to be quick gets so long on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -458,13 +458,15 @@ impl Spawned {
         line.trim_end().to_owned()
     }
 
+    /// Sends a signal.
+    pub(crate) fn is_sent(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+    }
+
     /// Sends a signal, reads to the end: exit code, the rest of stdout, stderr.
     pub(crate) fn gets(mut self, signal: Signal) -> Ran {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
-            signal,
-        )
-        .unwrap();
+        self.is_sent(signal);
         self.rest()
     }
 
