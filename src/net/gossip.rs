@@ -186,6 +186,10 @@ pub(crate) struct GossipHandler {
 }
 
 /// What gossip's handlers on a connection tell the gate.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the small one is rare, and a box would cost every message an allocation"
+)]
 pub(crate) enum FromGossip {
     /// The peer begins to speak gossip here, perhaps after it has forgotten what it knew of this node.
     Opened,
